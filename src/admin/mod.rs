@@ -1,0 +1,1 @@
+//! `/metrics`, `/livez`, `/readyz` and `/status` on their own listener.

@@ -1,0 +1,145 @@
+//! The configuration: raw YAML → every fault with its place → [`Config`], whose settings hold
+//! together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::SecretString;
+use url::Url;
+
+use crate::exchange::policy::Policy;
+use crate::exchange::subject::TrustedIssuer;
+use crate::jwt::key_set::KeySet;
+use crate::jwt::sign::SigningKeys;
+use crate::time::Timestamp;
+
+/// A configuration that holds together.
+#[derive(Debug)]
+pub struct Config {
+    /// Never empty.
+    pub listen: Vec<Listener>,
+    pub admin: Admin,
+    pub upstream: Upstream,
+    /// Our keys and grants are merged into the upstream's own documents.
+    pub overlay: bool,
+    pub endpoints: Endpoints,
+    pub policy: Arc<Policy>,
+    /// In the order of the file.
+    pub trusted_token_issuers: Vec<IssuerKeys>,
+    /// Never empty.
+    pub signing_keys: Arc<SigningKeys>,
+    pub limits: Limits,
+    /// The file itself and every file that it names: what is watched for changes.
+    pub files: Vec<PathBuf>,
+}
+
+/// Where clients connect.
+#[derive(Debug)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub tls: Option<ListenerTls>,
+}
+
+/// A certificate chain and its key, held to each other at load.
+#[derive(Debug)]
+pub struct ListenerTls {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// The listener for operators.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub address: SocketAddr,
+    /// How many issuers, and how many clients, have a metric label of their own.
+    pub metric_labels_max: usize,
+}
+
+/// The identity provider.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Scheme, host and port; no path, query or fragment.
+    pub url: Url,
+    /// Instead of the system's roots.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    pub connect_timeout: Duration,
+    /// Of each read.
+    pub read_timeout: Duration,
+}
+
+/// Paths, each beginning with `/`, none with a query, none twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Never empty.
+    pub token: Vec<String>,
+    pub jwks: Option<String>,
+    pub metadata: Vec<String>,
+    pub introspection: Option<String>,
+    pub revocation: Option<String>,
+}
+
+/// Bounds on what clients may take up.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time, over all listeners.
+    pub connections: usize,
+    /// From the first byte of a header, or from connecting, to its end.
+    pub header_timeout: Duration,
+    /// For the body of a request that is buffered, as a whole.
+    pub body_timeout: Duration,
+    /// How long a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// How long requests in flight may take after SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+/// A trusted token issuer and where its keys come from.
+#[derive(Clone, Debug)]
+pub struct IssuerKeys {
+    pub issuer: Arc<TrustedIssuer>,
+    pub source: KeySource,
+}
+
+/// Where the keys of a trusted token issuer come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// A JWKS that is fetched.
+    Endpoint(Endpoint),
+    /// `jwks_uri` from the issuer's metadata, whose `issuer` must equal the configured one.
+    Discovery(Discovery),
+    /// Certificates or a JWKS file.
+    Fixed(FixedKeys),
+}
+
+/// A URL that is fetched, and how. Equal endpoints may share what was fetched.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub url: Url,
+    /// Instead of the system's roots.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// Sent as `Authorization: Bearer`. Re-read from the file when the file changes.
+    pub bearer_token: Option<SecretString>,
+}
+
+/// Discovery by the issuer's metadata (OpenID Connect Discovery §4, RFC 8414 §3).
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    /// The metadata documents to try, in order.
+    pub metadata: Vec<Url>,
+    /// What the document's `issuer` must equal.
+    pub issuer: String,
+    /// Origins besides the issuer's own on which `jwks_uri` may lie.
+    pub origins: Vec<Url>,
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+}
+
+/// Keys that stand in the configuration.
+#[derive(Clone, Debug)]
+pub struct FixedKeys {
+    pub keys: Arc<KeySet>,
+    /// The earliest end of a certificate's validity.
+    pub not_after: Option<Timestamp>,
+}

@@ -1,0 +1,1 @@
+//! A stand-in issuer and a stand-in identity provider, for `cambio dev` and the tests.

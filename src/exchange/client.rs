@@ -1,0 +1,271 @@
+//! Who calls: credentials as they arrive, applications as they are configured, and the proof that
+//! the one is the other (RFC 6749 §2.3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use secrecy::{ExposeSecret as _, SecretString};
+use thiserror::Error;
+
+use crate::oauth::form::{self, Form};
+use crate::oauth::scope::Scope;
+use crate::secret::StoredSecret;
+
+/// Why a caller is not let in.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ClientError {
+    #[error("no usable client credentials were presented")]
+    AuthMissing,
+    #[error("more than one way of authenticating was used at once")]
+    AuthMultiple,
+    #[error("no application has this client_id")]
+    Unknown,
+    #[error("the secret is not the application's")]
+    SecretWrong,
+    #[error("the grant type is not among the application's")]
+    GrantNotAllowed,
+}
+
+/// The kind of an application, which says whether it can keep a secret (RFC 6749 §2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApplicationType {
+    StandardOidc,
+    TraditionalWeb,
+    /// Public: it is named by its `client_id` alone.
+    Mobile,
+    /// Public, and never allowed to exchange tokens.
+    SinglePage,
+}
+
+impl ApplicationType {
+    pub const fn is_public(self) -> bool {
+        matches!(self, Self::Mobile | Self::SinglePage)
+    }
+}
+
+/// An application that may call, and what it may ask for.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// The only form in which the application appears in metrics and logs.
+    pub name: Arc<str>,
+    pub client_id: String,
+    pub kind: ApplicationType,
+    /// Any of these is right: several while a secret is being rotated.
+    pub secrets: Vec<StoredSecret>,
+    /// `allowed_grant_types` as configured.
+    pub grant_types: Vec<String>,
+    /// Names of trusted token issuers; `None` is all.
+    pub trusted_token_issuers: Option<Vec<Arc<str>>>,
+    /// What may be asked for. The first is the default. Never empty.
+    pub audiences: Vec<String>,
+    pub scopes: Scope,
+    pub access_token: AccessTokenSettings,
+}
+
+/// How an application's access tokens are minted.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessTokenSettings {
+    pub lifetime: Duration,
+    /// Lifts the bound by the subject token's `exp`.
+    pub outlive_subject: bool,
+}
+
+impl Application {
+    pub fn allows(&self, grant_type: &str) -> bool {
+        self.grant_types.iter().any(|own| own == grant_type)
+    }
+}
+
+/// How a caller presented itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// RFC 6749 §2.3.1, `Authorization: Basic`.
+    ClientSecretBasic,
+    /// RFC 6749 §2.3.1, in the body.
+    ClientSecretPost,
+    /// RFC 6749 §3.2.1, `client_id` alone.
+    None,
+}
+
+/// What a caller says of itself. Nothing is proven yet.
+#[derive(Clone)]
+pub struct Credentials {
+    pub method: Method,
+    /// As RFC 6749 §2.3.1 wants them, percent-encoded, and as many clients send them, raw: where
+    /// the two readings differ there are two.
+    readings: Vec<(String, Option<SecretString>)>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+impl Credentials {
+    /// Reads the one way in which the caller authenticates. `authorization` has the value of every
+    /// `Authorization` field of the request.
+    pub fn present(authorization: &[&[u8]], form: &Form) -> Result<Self, ClientError> {
+        let posted = form.get("client_secret");
+        let assertion = form.get("client_assertion").or(form.get("client_assertion_type"));
+        let ways =
+            authorization.len() + usize::from(posted.is_some()) + usize::from(assertion.is_some());
+        if ways > 1 {
+            return Err(ClientError::AuthMultiple);
+        }
+        let secret = |text: &str| Some(SecretString::from(text)).filter(|_| !text.is_empty());
+        if let [value] = authorization {
+            let readings = basic(value).ok_or(ClientError::AuthMissing)?;
+            if let Some(named) = form.get("client_id")
+                && !readings.iter().any(|(id, _)| id == named)
+            {
+                return Err(ClientError::AuthMultiple);
+            }
+            let readings = readings.into_iter().map(|(id, text)| (id, secret(&text))).collect();
+            return Ok(Self { method: Method::ClientSecretBasic, readings });
+        }
+        let id = form.get("client_id").ok_or(ClientError::AuthMissing)?.to_owned();
+        if assertion.is_some() {
+            return Err(ClientError::AuthMissing);
+        }
+        let method = if posted.is_some() { Method::ClientSecretPost } else { Method::None };
+        Ok(Self { method, readings: vec![(id, posted.and_then(secret))] })
+    }
+}
+
+/// The readings of `Basic <base64(id ":" secret)>`, with or without padding.
+fn basic(value: &[u8]) -> Option<Vec<(String, String)>> {
+    let value = std::str::from_utf8(value).ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let decoded = BASE64.decode(encoded.trim_matches(' ')).ok()?;
+    let at = decoded.iter().position(|b| *b == b':')?;
+    let (id, secret) = (decoded.get(..at)?, decoded.get(at + 1..)?);
+    let as_encoded = form::decode(id).zip(form::decode(secret));
+    let as_raw = String::from_utf8(id.to_vec()).ok().zip(String::from_utf8(secret.to_vec()).ok());
+    let mut readings: Vec<_> = as_encoded.into_iter().chain(as_raw).collect();
+    readings.dedup();
+    readings.retain(|(id, _)| !id.is_empty());
+    (!readings.is_empty()).then_some(readings)
+}
+
+/// A comparison of secrets that is still to be made: it may take milliseconds, so it is a value
+/// that the shell can run where it does no harm, or answer from a cache.
+#[derive(Clone, Debug)]
+pub struct SecretCheck {
+    method: Method,
+    /// Each reading with the application that it names.
+    readings: Vec<(Option<Arc<Application>>, String, Option<SecretString>)>,
+    /// How many costly comparisons a refusal takes, whoever is refused.
+    padding: Option<(StoredSecret, usize)>,
+}
+
+/// What a [`SecretCheck`] found. Only running one makes one.
+#[derive(Clone, Debug)]
+pub struct Verdict(Result<Arc<Application>, ClientError>);
+
+impl Verdict {
+    pub const fn is_right(&self) -> bool {
+        self.0.is_ok()
+    }
+
+    /// The caller, if it is who it says.
+    pub fn conclude(self) -> Result<AuthenticatedClient, ClientError> {
+        self.0.map(AuthenticatedClient)
+    }
+}
+
+impl SecretCheck {
+    pub(super) fn new(
+        credentials: Credentials,
+        application: impl Fn(&str) -> Option<Arc<Application>>,
+        padding: Option<(StoredSecret, usize)>,
+    ) -> Self {
+        let readings = credentials
+            .readings
+            .into_iter()
+            .map(|(id, secret)| (application(&id), id, secret))
+            .collect();
+        Self { method: credentials.method, readings, padding }
+    }
+
+    /// Whether running it takes milliseconds rather than microseconds.
+    pub fn is_costly(&self) -> bool {
+        self.padding.is_some() && self.readings.iter().any(|(_, _, secret)| secret.is_some())
+    }
+
+    /// What a cached verdict must be bound to: the credentials and the secrets they were held
+    /// against. It has the secret in it, so it is to be hashed under a key at once.
+    pub fn binding(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        let mut binding = zeroize::Zeroizing::new(Vec::new());
+        let mut part = |bytes: &[u8]| {
+            binding.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            binding.extend_from_slice(bytes);
+        };
+        for (application, id, secret) in &self.readings {
+            part(id.as_bytes());
+            part(secret.as_ref().map_or("", |secret| secret.expose_secret()).as_bytes());
+            for stored in application.iter().flat_map(|application| &application.secrets) {
+                part(stored.fingerprint());
+            }
+        }
+        binding
+    }
+
+    /// Compares. A refusal makes as many costly comparisons whether the client is unknown or its
+    /// secret wrong, so that the time tells nothing.
+    pub fn run(&self) -> Verdict {
+        let mut compared = 0;
+        let mut known = false;
+        let mut missing = false;
+        for (application, _, secret) in &self.readings {
+            let Some(application) = application else { continue };
+            known = true;
+            let Some(secret) = secret else {
+                if application.kind.is_public() {
+                    return Verdict(Ok(Arc::clone(application)));
+                }
+                missing = true;
+                continue;
+            };
+            for stored in &application.secrets {
+                compared += usize::from(stored.is_costly());
+                if stored.matches(secret.expose_secret().as_bytes()) {
+                    return Verdict(Ok(Arc::clone(application)));
+                }
+            }
+        }
+        if let Some((stored, times)) = &self.padding
+            && let Some(secret) = self.readings.iter().find_map(|(_, _, secret)| secret.as_ref())
+        {
+            for _ in compared..times * self.readings.len() {
+                std::hint::black_box(stored.matches(secret.expose_secret().as_bytes()));
+            }
+        }
+        Verdict(Err(match (known, missing) {
+            (false, _) => ClientError::Unknown,
+            (true, true) => ClientError::AuthMissing,
+            (true, false) => ClientError::SecretWrong,
+        }))
+    }
+}
+
+/// A caller who is who it says. Made by a [`SecretCheck`] alone.
+#[derive(Clone, Debug)]
+pub struct AuthenticatedClient(Arc<Application>);
+
+impl AuthenticatedClient {
+    pub fn application(&self) -> &Arc<Application> {
+        &self.0
+    }
+}

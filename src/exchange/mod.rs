@@ -1,0 +1,170 @@
+//! The exchange itself (RFC 8693): the steps in order, each a pure function of values.
+//!
+//! Form → client → grant → parameters → subject token → policy → mint. Secrets and keys are needed
+//! in the middle, so the core stops twice and asks: [`SecretCheck`](client::SecretCheck) for a
+//! comparison that may take milliseconds, [`Pending`] for the keys of one issuer.
+
+pub mod client;
+pub mod error;
+pub mod mint;
+pub mod policy;
+pub mod request;
+pub mod subject;
+
+use std::sync::Arc;
+
+use self::client::{AuthenticatedClient, ClientError};
+use self::error::{Failure, Refusal};
+use self::mint::{Minted, TokenId};
+use self::policy::{Permit, Policy, UnknownIssuers};
+use self::request::ExchangeRequest;
+use self::subject::{PendingSubject, SubjectTokenError, TrustedIssuer};
+use crate::jwt::key_set::KeySet;
+use crate::jwt::sign::SigningKeys;
+use crate::jwt::unverified::UnverifiedToken;
+use crate::jwt::verify::verify;
+use crate::oauth::form::Form;
+use crate::oauth::grant_type;
+use crate::oauth::token_type::TokenType;
+use crate::time::Timestamp;
+
+/// What an exchange has come to know so far. All of it is configured, or verified, or ours: it may
+/// be logged, whatever the exchange ends with.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// Name of the application, once it has authenticated.
+    pub client: Option<Arc<str>>,
+    /// Name of the trusted token issuer, once its `iss` was found in the configuration.
+    pub issuer: Option<Arc<str>>,
+    /// `sub` of the subject token, once verified. To be hashed before it is written anywhere.
+    pub subject: Option<String>,
+    /// `jti` of the subject token, once verified.
+    pub subject_jwt_id: Option<String>,
+    /// What was granted.
+    pub minted: Option<MintedRecord>,
+}
+
+/// What is kept of a minted token.
+#[derive(Clone, Debug)]
+pub struct MintedRecord {
+    pub jwt_id: String,
+    pub audiences: Vec<String>,
+    pub scope: Option<String>,
+    pub expires_at: Timestamp,
+    pub kid: String,
+}
+
+/// An exchange that waits for the keys of one issuer.
+#[derive(Debug)]
+pub struct Pending {
+    client: AuthenticatedClient,
+    request: ExchangeRequest,
+    subject: PendingSubject,
+}
+
+/// A token to hand out.
+#[derive(Clone)]
+pub struct Granted {
+    pub access_token: String,
+    pub issued_token_type: TokenType,
+    /// Seconds.
+    pub expires_in: u64,
+    pub scope: Option<String>,
+}
+
+impl std::fmt::Debug for Granted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Granted").field("expires_in", &self.expires_in).finish_non_exhaustive()
+    }
+}
+
+/// Whether the configuration wants this exchange to go upstream: its subject token names no trusted
+/// issuer, or is no JWT at all.
+pub fn is_forwarded(form: &Form, policy: &Policy) -> bool {
+    if policy.unknown_issuers() == UnknownIssuers::Reject {
+        return false;
+    }
+    let Some(token) = form.get("subject_token") else { return false };
+    let token = token.trim_matches([' ', '\t', '\r', '\n']);
+    match UnverifiedToken::parse(token) {
+        Err(_) => crate::jwt::compact::Compact::parse(token).is_err(),
+        Ok(token) => match token.unverified_issuer() {
+            Ok(Some(issuer)) => policy.issuer(issuer).is_none(),
+            Ok(None) => true,
+            Err(_) => false,
+        },
+    }
+}
+
+/// Grant, parameters, and the subject token up to its issuer's keys.
+pub fn begin(
+    form: &Form,
+    client: AuthenticatedClient,
+    policy: &Policy,
+    record: &mut Record,
+) -> Result<Pending, Refusal> {
+    let application = client.application();
+    record.client = Some(Arc::clone(&application.name));
+    if !application.allows(grant_type::TOKEN_EXCHANGE) {
+        return Err(ClientError::GrantNotAllowed.into());
+    }
+    let request = ExchangeRequest::parse(form, application.allows(grant_type::REFRESH_TOKEN))?;
+    let token = UnverifiedToken::parse(&request.subject_token).map_err(SubjectTokenError::from)?;
+    let issuer = subject::issuer_of(&token, &client, policy, &mut record.issuer)?;
+    let subject = PendingSubject::new(issuer, token)?;
+    Ok(Pending { client, request, subject })
+}
+
+impl Pending {
+    /// The issuer whose keys are asked for.
+    pub fn issuer(&self) -> &Arc<TrustedIssuer> {
+        &self.subject.issuer
+    }
+
+    /// Whether these keys of that issuer have one that could have signed the token. Where they do
+    /// not, fresher ones may.
+    pub fn has_key_in(&self, keys: &KeySet) -> bool {
+        self.subject.candidate.has_key_in(keys)
+    }
+
+    /// Verifies, permits, mints and signs.
+    pub fn finish(
+        self,
+        keys: &KeySet,
+        signing_keys: &SigningKeys,
+        policy: &Policy,
+        token_id: TokenId,
+        now: Timestamp,
+        record: &mut Record,
+    ) -> Result<Granted, Refusal> {
+        let Self { client, request, subject: PendingSubject { issuer, candidate } } = self;
+        let subject =
+            verify(&candidate, &issuer.rules, keys, now).map_err(SubjectTokenError::from)?;
+        record.subject = Some(subject.get().subject.clone());
+        record.subject_jwt_id.clone_from(&subject.get().jwt_id);
+        let permit = Permit::new(&client, &issuer, &subject, &request)?;
+        let minted = mint::mint(&permit, policy.authorization_server(), token_id, now)
+            .map_err(SubjectTokenError::from)?;
+        let (access_token, kid) = sign(&minted, signing_keys, now)?;
+        record.minted = Some(MintedRecord {
+            jwt_id: minted.jwt_id().to_owned(),
+            audiences: minted.audiences().to_vec(),
+            scope: minted.scope().map(str::to_owned),
+            expires_at: minted.expires_at(),
+            kid,
+        });
+        Ok(Granted {
+            access_token,
+            issued_token_type: request.requested,
+            expires_in: minted.expires_in(),
+            scope: minted.scope().map(str::to_owned),
+        })
+    }
+}
+
+/// Signs what was minted, and nothing else, with the first key whose time has come.
+fn sign(minted: &Minted, keys: &SigningKeys, now: Timestamp) -> Result<(String, String), Failure> {
+    let key = keys.active(now).ok_or(Failure::SigningUnavailable)?;
+    let token = key.sign(mint::TYP, minted).map_err(|_| Failure::SigningUnavailable)?;
+    Ok((token, key.kid().to_owned()))
+}

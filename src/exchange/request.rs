@@ -1,0 +1,122 @@
+//! What is asked for: which requests are exchanges at all, and their parameters (RFC 8693 §2.1).
+
+use thiserror::Error;
+
+use crate::oauth::form::{Form, FormError, is_form_content_type};
+use crate::oauth::grant_type;
+use crate::oauth::scope::Scope;
+use crate::oauth::target;
+use crate::oauth::token_type::TokenType;
+
+/// Why the parameters of an exchange are refused.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RequestError {
+    #[error("subject_token is missing")]
+    SubjectTokenMissing,
+    #[error("subject_token_type is missing")]
+    SubjectTokenTypeMissing,
+    #[error("subject_token_type is not supported")]
+    SubjectTokenType,
+    #[error("requested_token_type is not supported")]
+    RequestedTokenType,
+    #[error("actor tokens are not supported")]
+    ActorToken,
+    #[error("resource is not an absolute URI without a fragment")]
+    Resource,
+    #[error("scope is not well-formed")]
+    Scope,
+}
+
+/// A request to a token path, as far as it decides whose it is.
+#[derive(Clone, Copy)]
+pub struct TokenPathRequest<'a> {
+    pub method: &'a str,
+    /// The query as it came, without `?`.
+    pub query: Option<&'a [u8]>,
+    /// The value of every `Content-Type` field.
+    pub content_types: &'a [&'a [u8]],
+    /// Whether there is a `Content-Encoding` field other than `identity`.
+    pub is_encoded: bool,
+    pub body: &'a [u8],
+}
+
+/// Whose a request to a token path is.
+#[derive(Debug)]
+pub enum Recognised {
+    /// An exchange, for us to answer.
+    Exchange(Form),
+    /// Something that has nothing to do with us, for the upstream.
+    Other,
+}
+
+impl TokenPathRequest<'_> {
+    /// Decides whose the request is. One that bears the marks of an exchange in any spelling is
+    /// ours: well-formed it is an exchange, otherwise it is refused, and never the upstream's.
+    pub fn recognise(&self) -> Result<Recognised, FormError> {
+        let _ = (is_form_content_type, grant_type::TOKEN_EXCHANGE);
+        todo!()
+    }
+}
+
+/// The parameters of an exchange, each well-formed by itself.
+#[derive(Clone)]
+pub struct ExchangeRequest {
+    pub(super) subject_token: String,
+    /// Values of `audience` and `resource`, in the order in which they came.
+    pub(super) targets: Vec<String>,
+    pub(super) scope: Scope,
+    pub(super) requested: TokenType,
+}
+
+impl std::fmt::Debug for ExchangeRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ExchangeRequest(…)")
+    }
+}
+
+impl ExchangeRequest {
+    /// Reads the parameters. `may_refresh` is whether the application may use refresh tokens.
+    pub fn parse(form: &Form, may_refresh: bool) -> Result<Self, RequestError> {
+        // An empty value counts as omitted (RFC 6749 §3.2); blanks around the token come with it
+        // from files and shells.
+        let subject_token = form
+            .get("subject_token")
+            .map(|token| token.trim_matches([' ', '\t', '\r', '\n']))
+            .filter(|token| !token.is_empty())
+            .ok_or(RequestError::SubjectTokenMissing)?
+            .to_owned();
+        let of_type =
+            form.get("subject_token_type").ok_or(RequestError::SubjectTokenTypeMissing)?;
+        match TokenType::parse(of_type) {
+            Some(TokenType::Jwt | TokenType::AccessToken | TokenType::IdToken) => {}
+            Some(TokenType::RefreshToken | TokenType::Saml1 | TokenType::Saml2) | None => {
+                return Err(RequestError::SubjectTokenType);
+            }
+        }
+        // Refused, never ignored: a token minted without the actor would say less than was asked.
+        if form.get("actor_token").or(form.get("actor_token_type")).is_some() {
+            return Err(RequestError::ActorToken);
+        }
+        let requested = match form.get("requested_token_type").map(TokenType::parse) {
+            None | Some(Some(TokenType::AccessToken)) => TokenType::AccessToken,
+            Some(Some(TokenType::Jwt)) => TokenType::Jwt,
+            Some(Some(TokenType::RefreshToken)) if may_refresh => TokenType::AccessToken,
+            Some(
+                Some(
+                    TokenType::RefreshToken
+                    | TokenType::IdToken
+                    | TokenType::Saml1
+                    | TokenType::Saml2,
+                )
+                | None,
+            ) => return Err(RequestError::RequestedTokenType),
+        };
+        if !form.all("resource").all(target::is_resource) {
+            return Err(RequestError::Resource);
+        }
+        let targets = form.all("audience").chain(form.all("resource")).map(str::to_owned).collect();
+        let scope =
+            Scope::parse(form.get("scope").unwrap_or_default()).ok_or(RequestError::Scope)?;
+        Ok(Self { subject_token, targets, scope, requested })
+    }
+}

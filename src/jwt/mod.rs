@@ -1,0 +1,13 @@
+//! JSON Web Tokens: bytes in, verified claims out; and the other way, claims in, signed bytes out.
+//!
+//! The order of a verification: [`compact`] → [`unverified`] → [`verify`] with a [`key_set`].
+
+pub mod algorithm;
+pub mod certificate;
+pub mod claims;
+pub mod compact;
+pub mod json;
+pub mod key_set;
+pub mod sign;
+pub mod unverified;
+pub mod verify;

@@ -1,0 +1,205 @@
+//! The rules that a token must satisfy, and the one place where a [`Verified`] is made.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::algorithm::{Algorithm, AlgorithmSet};
+use super::claims::{Claims, audience, is_subject, numeric_date};
+use super::key_set::KeySet;
+use super::unverified::UnverifiedToken;
+use crate::time::Timestamp;
+
+/// What is asked of a token of one issuer.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `iss`, to the byte (RFC 8725 §3.8).
+    pub issuer: String,
+    /// `aud` must name one of these (RFC 8725 §3.9).
+    pub audiences: Vec<String>,
+    /// RFC 8725 §3.1.
+    pub algorithms: AlgorithmSet,
+    /// RFC 8725 §3.11. A token without `typ` counts as `JWT`.
+    pub token_types: Vec<MediaType>,
+    /// Loosens every comparison with the clock, and never tightens one.
+    pub clock_skew: Duration,
+    /// The greatest age by `iat`, which is then required.
+    pub max_age: Option<Duration>,
+    /// How far ahead of now `exp` may lie.
+    pub max_lifetime: Option<Duration>,
+}
+
+/// A `typ` value: a media type whose `application/` may be left out (RFC 7515 §4.1.9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaType(String);
+
+impl MediaType {
+    pub fn new(typ: &str) -> Self {
+        let lower = typ.to_ascii_lowercase();
+        let short = lower.strip_prefix("application/").filter(|short| !short.contains('/'));
+        Self(short.unwrap_or(&lower).to_owned())
+    }
+}
+
+/// Why a token is not what its issuer's rules ask for.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum VerifyError {
+    #[error("`typ` is not an accepted one")]
+    Type,
+    #[error("`alg` is not an accepted one")]
+    Algorithm,
+    #[error("no key of the issuer fits the token")]
+    KeyUnknown,
+    #[error("the signature does not hold")]
+    Signature,
+    #[error("a claim has the wrong type, or is missing")]
+    Claims,
+    #[error("`aud` does not name us")]
+    Audience,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    #[error("`iat` lies in the future")]
+    IssuedInFuture,
+    #[error("`iat` lies too far back")]
+    TooOld,
+    #[error("`exp` lies too far ahead")]
+    LifetimeTooLong,
+    #[error("`sub` does not name anybody")]
+    Subject,
+    #[error("the token is bound to a key that the caller did not prove")]
+    SenderConstrained,
+}
+
+/// A token whose type and algorithm its issuer may use, and which now needs that issuer's keys.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    token: UnverifiedToken,
+    algorithm: Algorithm,
+}
+
+impl Candidate {
+    /// Holds the header to the rules (RFC 8725 §3.1, §3.11).
+    pub fn new(token: UnverifiedToken, rules: &Rules) -> Result<Self, VerifyError> {
+        let typ = MediaType::new(token.unverified_typ.as_deref().unwrap_or("JWT"));
+        if !rules.token_types.contains(&typ) {
+            return Err(VerifyError::Type);
+        }
+        let algorithm = Algorithm::parse(&token.unverified_alg)
+            .filter(|algorithm| rules.algorithms.contains(*algorithm))
+            .ok_or(VerifyError::Algorithm)?;
+        Ok(Self { token, algorithm })
+    }
+
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Whether the set has a key that this token could be signed with.
+    pub fn has_key_in(&self, keys: &KeySet) -> bool {
+        !keys.candidates(self.token.unverified_kid.as_deref(), self.algorithm).is_empty()
+    }
+}
+
+/// Something of a token whose signature, issuer, audience, times and type hold.
+#[derive(Clone, Debug)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    pub const fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Holds a token to the rules of its issuer, by keys of that issuer.
+pub fn verify(
+    candidate: &Candidate,
+    rules: &Rules,
+    keys: &KeySet,
+    now: Timestamp,
+) -> Result<Verified<Claims>, VerifyError> {
+    let Candidate { token, algorithm } = candidate;
+    let tried = keys.candidates(token.unverified_kid.as_deref(), *algorithm);
+    if tried.is_empty() {
+        return Err(VerifyError::KeyUnknown);
+    }
+    let (signature, input) = (token.compact.signature(), token.compact.signing_input());
+    if !tried.iter().any(|key| key.verifies(signature, input, *algorithm)) {
+        return Err(VerifyError::Signature);
+    }
+    // From here on the claims are the issuer's own words.
+    let claims = &token.unverified_claims;
+    let issuer = match claims.get("iss") {
+        Some(Value::String(issuer)) if *issuer == rules.issuer => issuer.clone(),
+        _ => return Err(VerifyError::Claims),
+    };
+    let named = claims.get("aud").ok_or(VerifyError::Audience)?;
+    let audience = audience(named).map_err(|()| VerifyError::Claims)?;
+    if !audience.iter().any(|one| rules.audiences.contains(one)) {
+        return Err(VerifyError::Audience);
+    }
+    let (expires_at, issued_at) = times(claims, rules, now)?;
+    // RFC 7800 §3.1: whoever presents such a token must prove the key, which nobody here can.
+    if claims.contains_key("cnf") {
+        return Err(VerifyError::SenderConstrained);
+    }
+    let subject = match claims.get("sub") {
+        Some(Value::String(subject)) if is_subject(subject) => subject.clone(),
+        _ => return Err(VerifyError::Subject),
+    };
+    let jwt_id = match claims.get("jti") {
+        None => None,
+        Some(Value::String(id)) => Some(id.clone()),
+        Some(_) => return Err(VerifyError::Claims),
+    };
+    let all = claims.clone();
+    Ok(Verified(Claims { issuer, subject, audience, expires_at, issued_at, jwt_id, all }))
+}
+
+/// `exp`, `nbf` and `iat` against the clock (RFC 7519 §4.1.4 to §4.1.6).
+fn times(
+    claims: &serde_json::Map<String, Value>,
+    rules: &Rules,
+    now: Timestamp,
+) -> Result<(Timestamp, Option<Timestamp>), VerifyError> {
+    let date = |name: &str| match claims.get(name) {
+        None => Ok(None),
+        Some(value) => numeric_date(value).map(Some).map_err(|()| VerifyError::Claims),
+    };
+    let expiry = date("exp")?.ok_or(VerifyError::Claims)?;
+    let not_before = date("nbf")?;
+    let issued = date("iat")?;
+    let seconds = |duration: Duration| i128::from(duration.as_secs());
+    let (now, skew) = (i128::from(now.as_secs()), seconds(rules.clock_skew));
+
+    if expiry + skew <= now {
+        return Err(VerifyError::Expired);
+    }
+    if not_before.is_some_and(|not_before| not_before > now + skew) {
+        return Err(VerifyError::NotYetValid);
+    }
+    if issued.is_some_and(|issued| issued > now + skew) {
+        return Err(VerifyError::IssuedInFuture);
+    }
+    if let Some(max_age) = rules.max_age {
+        let issued = issued.ok_or(VerifyError::Claims)?;
+        if issued + seconds(max_age) + skew < now {
+            return Err(VerifyError::TooOld);
+        }
+    }
+    let longest = rules.max_lifetime.map_or(i128::MAX, |longest| now + seconds(longest) + skew);
+    if expiry > longest.min(Timestamp::MAX.as_secs().into()) {
+        return Err(VerifyError::LifetimeTooLong);
+    }
+    // A token that expires before it begins was never meant.
+    if issued.is_some_and(|issued| expiry <= issued)
+        || not_before.is_some_and(|not_before| expiry <= not_before)
+    {
+        return Err(VerifyError::Claims);
+    }
+    let timestamp =
+        |date: i128| Timestamp::from_secs(u64::try_from(date.max(0)).unwrap_or(u64::MAX));
+    Ok((timestamp(expiry), issued.map(timestamp)))
+}

@@ -1,0 +1,1 @@
+//! Keys: those of other people, fetched and cached.

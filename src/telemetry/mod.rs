@@ -1,0 +1,1 @@
+//! Metrics, audit events and logs.

@@ -1,1 +1,5 @@
 //! Metrics, audit events and logs.
+
+pub mod audit;
+pub mod log;
+pub mod metrics;

@@ -1,0 +1,72 @@
+//! An answer that Cambio gives itself, before it is written to a connection.
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderName, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderValue, StatusCode};
+
+use crate::exchange::Granted;
+use crate::exchange::error::{Blame, Outcome, Refusal};
+use crate::oauth::response::{TokenResponse, error_body};
+
+/// Names the decision in the audit log.
+pub const DECISION: HeaderName = HeaderName::from_static("cambio-decision");
+
+/// A whole answer: status, header fields and body. `Content-Length` is set where it is written.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A JSON answer that nobody may store (RFC 6749 §5.1, §5.2).
+    fn json(status: StatusCode, decision: &str, body: String) -> Self {
+        let mut headers = vec![
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (PRAGMA, HeaderValue::from_static("no-cache")),
+        ];
+        headers.extend(HeaderValue::from_str(decision).ok().map(|id| (DECISION, id)));
+        Self { status, headers, body: body.into() }
+    }
+
+    /// RFC 8693 §2.2.1.
+    pub fn granted(granted: &Granted, decision: &str) -> Self {
+        let response = TokenResponse {
+            access_token: &granted.access_token,
+            issued_token_type: granted.issued_token_type.as_str(),
+            token_type: "Bearer",
+            expires_in: granted.expires_in,
+            scope: granted.scope.as_deref(),
+        };
+        serde_json::to_string(&response).map_or_else(
+            |_| {
+                Self::refused(
+                    &Refusal::from(crate::exchange::error::Failure::Internal).outcome(),
+                    decision,
+                )
+            },
+            |body| Self::json(StatusCode::OK, decision, body),
+        )
+    }
+
+    /// RFC 6749 §5.2.
+    pub fn refused(outcome: &Outcome, decision: &str) -> Self {
+        let status =
+            StatusCode::from_u16(outcome.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = error_body(outcome.error, outcome.description);
+        let mut answer = Self::json(status, decision, body);
+        let mut add = |name, value| answer.headers.push((name, HeaderValue::from_static(value)));
+        match status {
+            // RFC 9110 §11.6.1: every 401 has a challenge.
+            StatusCode::UNAUTHORIZED => add(WWW_AUTHENTICATE, "Basic realm=\"token\""),
+            StatusCode::METHOD_NOT_ALLOWED => add(http::header::ALLOW, "POST"),
+            StatusCode::SERVICE_UNAVAILABLE if outcome.blame == Blame::Us => add(RETRY_AFTER, "1"),
+            _ => {}
+        }
+        answer
+    }
+}

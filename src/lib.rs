@@ -13,6 +13,8 @@ pub mod telemetry;
 
 pub mod config;
 
+pub mod clock;
+
 // The pure line: no async, no I/O, no clock, no log below.
 pub mod exchange;
 pub mod jwt;

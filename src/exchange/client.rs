@@ -170,18 +170,14 @@ pub struct SecretCheck {
     padding: Option<(StoredSecret, usize)>,
 }
 
-/// What a [`SecretCheck`] found. Only running one makes one.
-#[derive(Clone, Debug)]
-pub struct Verdict(Result<Arc<Application>, ClientError>);
+/// What a [`SecretCheck`] found: which of its readings is right. Only running one makes one, and it
+/// says something of that check, or of one with the same [`binding`](SecretCheck::binding), alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict(Result<usize, ClientError>);
 
 impl Verdict {
     pub const fn is_right(&self) -> bool {
         self.0.is_ok()
-    }
-
-    /// The caller, if it is who it says.
-    pub fn conclude(self) -> Result<AuthenticatedClient, ClientError> {
-        self.0.map(AuthenticatedClient)
     }
 }
 
@@ -225,15 +221,26 @@ impl SecretCheck {
     /// Compares. A refusal makes as many costly comparisons whether the client is unknown or its
     /// secret wrong, so that the time tells nothing.
     pub fn run(&self) -> Verdict {
+        Verdict(self.compare())
+    }
+
+    /// The caller, if it is who it says.
+    pub fn conclude(self, verdict: Verdict) -> Result<AuthenticatedClient, ClientError> {
+        let right = self.readings.into_iter().nth(verdict.0?);
+        let application = right.and_then(|(application, _, _)| application);
+        application.map(AuthenticatedClient).ok_or(ClientError::Unknown)
+    }
+
+    fn compare(&self) -> Result<usize, ClientError> {
         let mut compared = 0;
         let mut known = false;
         let mut missing = false;
-        for (application, _, secret) in &self.readings {
+        for (index, (application, _, secret)) in self.readings.iter().enumerate() {
             let Some(application) = application else { continue };
             known = true;
             let Some(secret) = secret else {
                 if application.kind.is_public() {
-                    return Verdict(Ok(Arc::clone(application)));
+                    return Ok(index);
                 }
                 missing = true;
                 continue;
@@ -241,7 +248,7 @@ impl SecretCheck {
             for stored in &application.secrets {
                 compared += usize::from(stored.is_costly());
                 if stored.matches(secret.expose_secret().as_bytes()) {
-                    return Verdict(Ok(Arc::clone(application)));
+                    return Ok(index);
                 }
             }
         }
@@ -252,11 +259,11 @@ impl SecretCheck {
                 std::hint::black_box(stored.matches(secret.expose_secret().as_bytes()));
             }
         }
-        Verdict(Err(match (known, missing) {
+        Err(match (known, missing) {
             (false, _) => ClientError::Unknown,
             (true, true) => ClientError::AuthMissing,
             (true, false) => ClientError::SecretWrong,
-        }))
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod error;
+mod marks;
 pub mod mint;
 pub mod policy;
 pub mod request;

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::marks;
 use crate::oauth::form::{Form, FormError, is_form_content_type};
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
@@ -53,8 +54,45 @@ impl TokenPathRequest<'_> {
     /// Decides whose the request is. One that bears the marks of an exchange in any spelling is
     /// ours: well-formed it is an exchange, otherwise it is refused, and never the upstream's.
     pub fn recognise(&self) -> Result<Recognised, FormError> {
-        let _ = (is_form_content_type, grant_type::TOKEN_EXCHANGE);
-        todo!()
+        if self.method != "POST" {
+            // A body on a method that has none is read by some and not by others.
+            let ambiguous = matches!(self.method, "GET" | "HEAD") && !self.body.is_empty();
+            return if ambiguous || self.bears_marks() {
+                Err(FormError::NotPost)
+            } else {
+                Ok(Recognised::Other)
+            };
+        }
+        if self.is_encoded && !self.body.is_empty() {
+            return Err(FormError::ContentCoding);
+        }
+        if self.query.is_some_and(marks::stand_in) {
+            return Err(FormError::InQuery);
+        }
+        let is_form = match self.content_types {
+            [one] => is_form_content_type(one),
+            _ => false,
+        };
+        if !is_form {
+            let readable = self.content_types.iter().all(|value| marks::can_read(value));
+            return if !readable || marks::stand_in(self.body) {
+                Err(FormError::ContentType)
+            } else {
+                Ok(Recognised::Other)
+            };
+        }
+        match Form::parse(self.body) {
+            Ok(form) if form.get("grant_type") == Some(grant_type::TOKEN_EXCHANGE) => {
+                Ok(Recognised::Exchange(form))
+            }
+            Ok(_) if marks::stand_in(self.body) => Err(FormError::Malformed),
+            Err(error) if marks::stand_in(self.body) => Err(error),
+            Ok(_) | Err(_) => Ok(Recognised::Other),
+        }
+    }
+
+    fn bears_marks(&self) -> bool {
+        marks::stand_in(self.body) || self.query.is_some_and(marks::stand_in)
     }
 }
 

@@ -193,11 +193,11 @@ fn times(
     if expiry > longest.min(Timestamp::MAX.as_secs().into()) {
         return Err(VerifyError::LifetimeTooLong);
     }
-    // A token that expires before it begins was never meant.
+    // A token that expires before it begins has expired at every moment of its life.
     if issued.is_some_and(|issued| expiry <= issued)
         || not_before.is_some_and(|not_before| expiry <= not_before)
     {
-        return Err(VerifyError::Claims);
+        return Err(VerifyError::Expired);
     }
     let timestamp =
         |date: i128| Timestamp::from_secs(u64::try_from(date.max(0)).unwrap_or(u64::MAX));

@@ -1,0 +1,9 @@
+//! What the core promises, as pure tests: tables, golden exchanges, properties.
+
+mod client;
+mod outcomes;
+mod properties;
+mod recognise;
+mod request;
+mod subject_token;
+mod support;

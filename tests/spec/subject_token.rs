@@ -1,0 +1,678 @@
+//! What is asked of a subject token: the valid twin beside each refusal, each for its exact reason.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cambio::exchange::error::Reason;
+use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
+use cambio::jwt::certificate::{Certificate, CertificateError};
+use cambio::jwt::key_set::{KeyRefused, KeySet, KeySetError, MAX_DOCUMENT, MAX_KEYS};
+use cambio::jwt::verify::MediaType;
+use serde_json::{Value, json};
+
+use crate::support::{
+    ALIAS, Exchange, Forge, NOW, OURS, PARTNER, forge, jwks, mapping, portal, stranger,
+};
+
+#[test]
+fn a_token_of_each_algorithm_is_exchanged_by_jwks() {
+    for algorithm in Algorithm::ALL {
+        let minted = Exchange::signed_by(algorithm).granted();
+        assert_eq!(minted["sub"], "alice", "{algorithm}");
+    }
+    Exchange::signed_by(Algorithm::EdDSA).member("alg", json!("Ed25519")).granted();
+}
+
+#[test]
+fn a_token_of_each_algorithm_is_refused_where_the_issuer_may_not_use_it() {
+    for algorithm in Algorithm::ALL {
+        let others: Vec<_> = Algorithm::ALL.into_iter().filter(|one| *one != algorithm).collect();
+        Exchange::signed_by(algorithm)
+            .with(|exchange| exchange.issuer.rules.algorithms = AlgorithmSet::of(&others))
+            .refused(Reason::AlgorithmRefused);
+    }
+}
+
+#[test]
+fn only_sub_is_copied_and_reserved_claims_are_ours() {
+    let minted = Exchange::new().granted();
+    assert_eq!(
+        minted,
+        json!({
+            "iss": OURS, "sub": "alice", "aud": "https://api.example.com", "client_id": "portal",
+            "iat": NOW, "exp": NOW + 600, "jti": URL_SAFE_NO_PAD.encode([7; 16]),
+        })
+    );
+}
+
+#[test]
+fn mapped_claims_are_copied_and_the_subject_is_prefixed() {
+    let exchange = Exchange::new().with(|exchange| {
+        exchange.issuer.claims = vec![mapping("mail", "email"), mapping("absent", "nothing")];
+        exchange.issuer.subject_prefix = "partner:".to_owned();
+    });
+    let minted = exchange.granted();
+    assert_eq!(
+        (&minted["mail"], &minted["sub"]),
+        (&json!("alice@example.com"), &json!("partner:alice"))
+    );
+    assert_eq!(minted.get("absent"), None);
+}
+
+#[test]
+fn a_minted_token_never_outlives_the_subject_token_unless_it_may() {
+    let lifetime = |seconds| {
+        move |exchange: &mut Exchange| {
+            exchange.application.access_token.lifetime = Duration::from_secs(seconds);
+        }
+    };
+    let outlive =
+        |exchange: &mut Exchange| exchange.application.access_token.outlive_subject = true;
+    assert_eq!(Exchange::new().with(lifetime(60)).granted()["exp"], NOW + 60);
+    assert_eq!(Exchange::new().with(lifetime(3600)).granted()["exp"], NOW + 600);
+    assert_eq!(Exchange::new().with(lifetime(3600)).with(outlive).granted()["exp"], NOW + 3600);
+}
+
+#[test]
+fn the_header_is_held_to_the_rules() {
+    Exchange::new().granted();
+    for (name, value) in [
+        ("crit", json!([])),
+        ("crit", json!(["exp"])),
+        ("crit", json!(["b64"])),
+        ("crit", json!("exp")),
+        ("crit", Value::Null),
+        ("b64", json!(false)),
+        ("b64", json!(true)),
+        ("zip", json!("DEF")),
+        ("enc", json!("A128GCM")),
+        ("cty", json!("JWT")),
+        ("cty", json!("jwt")),
+        ("cty", json!(1)),
+        ("alg", json!(null)),
+        ("alg", json!(["ES256"])),
+        ("kid", json!(1)),
+        ("kid", Value::Null),
+        ("typ", json!(["JWT"])),
+    ] {
+        eprintln!("{name}: {value}");
+        Exchange::new().member(name, value).refused(Reason::HeaderRefused);
+    }
+    for alg in [
+        "none", "None", "NONE", "nOnE", "none ", "", "HS256", "hs256", "es256", "ES256 ", "ES256K",
+        "ЕS256",
+    ] {
+        eprintln!("{alg:?}");
+        Exchange::new().member("alg", json!(alg)).refused(Reason::AlgorithmRefused);
+    }
+    let unsigned = Exchange::new().with(|exchange| {
+        let header = json!({"alg": "none"}).to_string();
+        let token = forge(Algorithm::ES256).sign_text(&header, &exchange.claims.to_string());
+        let (signed, _) = token.rsplit_once('.').unwrap();
+        exchange.token = Some(format!("{signed}."));
+    });
+    unsigned.refused(Reason::TokenMalformed);
+}
+
+#[test]
+fn keys_in_the_header_are_never_used() {
+    // A stranger's key in the header does not help it …
+    let own = stranger();
+    let embed = |name: &str, value: Value| {
+        Exchange::new().member(name, value).with(|exchange| exchange.forge = own)
+    };
+    embed("jwk", own.jwk.clone()).refused(Reason::SignatureInvalid);
+    for name in ["jku", "x5u"] {
+        embed(name, json!("https://attacker.example/")).refused(Reason::SignatureInvalid);
+    }
+    embed("x5c", json!(["AA"])).refused(Reason::SignatureInvalid);
+    // … and does not harm a token that is otherwise good.
+    Exchange::new().member("jwk", own.jwk.clone()).granted();
+}
+
+#[test]
+fn hs256_over_the_public_key_is_refused_in_every_spelling() {
+    let rsa = forge(Algorithm::RS256);
+    let text = |name: &str| rsa.jwk[name].as_str().unwrap().to_owned();
+    for secret in [rsa.jwk.to_string(), text("n"), format!(" {}", text("n"))] {
+        let header = json!({"alg": "HS256", "kid": rsa.kid()}).to_string();
+        let claims = Exchange::new().claims.to_string();
+        let input =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+        let tag = aws_lc_rs::hmac::sign(&key, input.as_bytes());
+        let token = format!("{input}.{}", URL_SAFE_NO_PAD.encode(tag));
+        Exchange::new()
+            .with(|exchange| exchange.token = Some(token))
+            .refused(Reason::AlgorithmRefused);
+    }
+}
+
+#[test]
+fn the_type_is_one_that_the_issuer_uses() {
+    for good in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "application/jwt"] {
+        Exchange::new().member("typ", json!(good)).granted();
+    }
+    Exchange::new()
+        .with(|exchange| {
+            exchange.header.as_object_mut().unwrap().remove("typ").unwrap();
+        })
+        .granted();
+    for bad in [
+        "",
+        "JOSE",
+        "dpop+jwt",
+        "logout+jwt",
+        "secevent+jwt",
+        "client-authentication+jwt",
+        "refresh+jwt",
+        "application/application/jwt",
+        "text/jwt",
+        " JWT",
+    ] {
+        eprintln!("{bad:?}");
+        Exchange::new().member("typ", json!(bad)).refused(Reason::TypeRefused);
+    }
+    let at_only = |exchange: &mut Exchange| {
+        exchange.issuer.rules.token_types = vec![MediaType::new("at+jwt")];
+    };
+    Exchange::new().member("typ", json!("at+jwt")).with(at_only).granted();
+    Exchange::new().with(at_only).refused(Reason::TypeRefused);
+}
+
+#[test]
+fn a_sender_constrained_token_is_never_turned_into_a_bearer_token() {
+    Exchange::new().claim("cnf", json!({"jkt": "x"})).refused(Reason::TypeRefused);
+}
+
+#[test]
+fn the_issuer_is_one_string_equal_to_the_byte() {
+    for bad in [
+        format!("{PARTNER}/"),
+        PARTNER.to_uppercase(),
+        PARTNER.replace("https", "http"),
+        PARTNER.replace(".io/", ".io:443/"),
+        PARTNER.replace("/token", "%2Ftoken"),
+        PARTNER[1..].to_owned(),
+        format!("{PARTNER}x"),
+        format!(" {PARTNER}"),
+        String::new(),
+    ] {
+        Exchange::new().claim("iss", json!(bad)).refused(Reason::IssuerUnknown);
+    }
+    Exchange::new().without_claim("iss").refused(Reason::IssuerUnknown);
+    for bad in
+        [json!([PARTNER]), json!(["https://evil", PARTNER]), json!(null), json!(1), json!({})]
+    {
+        Exchange::new().claim("iss", bad).refused(Reason::ClaimsMalformed);
+    }
+}
+
+#[test]
+fn the_issuer_is_enabled_and_the_application_may_use_it() {
+    Exchange::new()
+        .with(|exchange| exchange.issuer.enabled = false)
+        .refused(Reason::IssuerDisabled);
+    let only = |name: &str| {
+        let names = vec![name.into()];
+        move |exchange: &mut Exchange| exchange.application.trusted_token_issuers = Some(names)
+    };
+    Exchange::new().with(only("partner")).granted();
+    Exchange::new().with(only("another")).refused(Reason::IssuerNotAllowed);
+}
+
+#[test]
+fn the_signature_is_by_a_key_of_the_issuer() {
+    Exchange::new().with(|exchange| exchange.forge = stranger()).refused(Reason::SignatureInvalid);
+    Exchange::new().member("kid", json!("another")).refused(Reason::KeyUnknown);
+    for kid in ["../../etc/passwd", "' OR 1=1", "\0", &"k".repeat(2048)] {
+        Exchange::new().member("kid", json!(kid)).refused(Reason::KeyUnknown);
+    }
+    // The key of one algorithm does not verify another, though both are of the issuer.
+    for (key, alg) in [
+        (Algorithm::RS256, Algorithm::PS256),
+        (Algorithm::PS256, Algorithm::RS256),
+        (Algorithm::ES256, Algorithm::ES384),
+        (Algorithm::RS256, Algorithm::EdDSA),
+    ] {
+        Exchange::signed_by(key).member("alg", json!(alg.as_str())).refused(Reason::KeyUnknown);
+    }
+}
+
+#[test]
+fn a_changed_signature_does_not_hold() {
+    let flip = |at: usize| {
+        let token = Exchange::new().token();
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let mut octets = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        octets[at] ^= 1;
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(octets))
+    };
+    for at in [0, 31, 32, 63] {
+        Exchange::new()
+            .with(|exchange| exchange.token = Some(flip(at)))
+            .refused(Reason::SignatureInvalid);
+    }
+    let token = Exchange::new().token();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let octets = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    for forged in [
+        vec![0; 64],
+        vec![0xFF; 64],
+        octets[..63].to_vec(),
+        [&octets[..], &[0]].concat(),
+        vec![0; 8192],
+        [&[0x30, 0x44, 0x02, 0x20][..], &octets[..32], &[0x02, 0x20], &octets[32..]].concat(),
+    ] {
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(forged));
+        Exchange::new()
+            .with(|exchange| exchange.token = Some(token))
+            .refused(Reason::SignatureInvalid);
+    }
+}
+
+#[test]
+fn the_text_of_a_token_is_strict() {
+    let good = Exchange::new().token();
+    let parts: Vec<&str> = good.split('.').collect();
+    let token = |token: String| Exchange::new().with(|exchange| exchange.token = Some(token));
+    token(format!("\n {good}\r\n\t ")).granted();
+    for bad in [
+        format!("{good}="),
+        format!("{good}.AA"),
+        format!("{}.{}", parts[0], parts[1]),
+        format!("{}..{}", parts[0], parts[2]),
+        format!("{}.{} .{}", parts[0], parts[1], parts[2]),
+        format!("Bearer {good}"),
+        format!("\"{good}\""),
+        json!({"payload": parts[1], "signatures": []}).to_string(),
+        "....".to_owned(),
+        "not a token".to_owned(),
+    ] {
+        token(bad).refused(Reason::TokenMalformed);
+    }
+    token(".".repeat(17_000)).refused(Reason::TokenTooLarge);
+    token(format!("{good}{}", "A".repeat(16_384))).refused(Reason::TokenTooLarge);
+}
+
+#[test]
+fn header_and_claims_are_strict_json() {
+    let es256 = forge(Algorithm::ES256);
+    let (header, claims) = (es256.header().to_string(), Exchange::new().claims.to_string());
+    let token = |header: &str, claims: &str| {
+        let token = es256.sign_text(header, claims);
+        Exchange::new().with(|exchange| exchange.token = Some(token))
+    };
+    token(&header, &claims).granted();
+    let twice = |text: &str, member: &str| format!("{},{member}}}", &text[..text.len() - 1]);
+    for bad in [
+        twice(&claims, r#""sub":"bob""#),
+        twice(&claims, r#""email":"bob@example.com""#),
+        twice(&claims, r#""s\u0075b":"bob""#),
+        twice(&claims, r#""x":{"a":1,"a":2}"#),
+        twice(&claims, r#""x":NaN"#),
+        twice(&claims, r#""x":1e999"#),
+        twice(&claims, r#""x":"\ud800""#),
+        format!("{claims}x"),
+        format!("{claims}{claims}"),
+        format!("\u{feff}{claims}"),
+        format!("[{claims}]"),
+        "1".to_owned(),
+        twice(&claims, &format!(r#""x":{}1{}"#, "[".repeat(40), "]".repeat(40))),
+    ] {
+        token(&header, &bad).refused(Reason::TokenMalformed);
+    }
+    for bad in
+        [twice(&header, r#""alg":"ES256""#), twice(&header, r#""x":1,"x":1"#), "[]".to_owned()]
+    {
+        token(&bad, &claims).refused(Reason::TokenMalformed);
+    }
+}
+
+#[test]
+fn the_audience_names_us() {
+    for good in
+        [json!(OURS), json!(ALIAS), json!([ALIAS]), json!(["x", OURS]), json!([ALIAS, ALIAS])]
+    {
+        Exchange::new().claim("aud", good).granted();
+    }
+    for bad in [
+        json!("someone-else"),
+        json!([]),
+        json!(["x", "y"]),
+        json!(""),
+        json!(format!("{OURS}/")),
+        json!(format!("{OURS} {ALIAS}")),
+        json!("portal"),
+    ] {
+        Exchange::new().claim("aud", bad).refused(Reason::AudienceMismatch);
+    }
+    Exchange::new().without_claim("aud").refused(Reason::AudienceMismatch);
+    for bad in [
+        json!(null),
+        json!(1),
+        json!({"x": ALIAS}),
+        json!([ALIAS, 1]),
+        json!([[ALIAS]]),
+        json!([null]),
+    ] {
+        Exchange::new().claim("aud", bad).refused(Reason::ClaimsMalformed);
+    }
+}
+
+#[test]
+fn the_times_hold_to_the_second() {
+    let skew = 30;
+    let cases = [
+        // The minted token lives at least a second, whatever the skew.
+        ("exp", NOW + 1, None),
+        ("exp", NOW, Some(Reason::Expired)),
+        ("exp", NOW - skew + 1, Some(Reason::Expired)),
+        ("exp", NOW - skew, Some(Reason::Expired)),
+        ("exp", 0, Some(Reason::Expired)),
+        ("exp", 253_402_300_799, None),
+        ("exp", 253_402_300_800, Some(Reason::LifetimeTooLong)),
+        ("exp", u64::MAX, Some(Reason::LifetimeTooLong)),
+        ("nbf", NOW + skew, None),
+        ("nbf", NOW + skew + 1, Some(Reason::NotYetValid)),
+        ("nbf", u64::MAX, Some(Reason::NotYetValid)),
+        ("iat", NOW + skew, None),
+        ("iat", NOW + skew + 1, Some(Reason::IssuedInFuture)),
+        ("iat", 0, None),
+    ];
+    for (name, value, reason) in cases {
+        eprintln!("{name}: {value}");
+        let exchange = Exchange::new().claim(name, json!(value));
+        match reason {
+            None => drop(exchange.granted()),
+            Some(reason) => exchange.refused(reason),
+        }
+    }
+    for float in [json!(NOW as f64 + 600.9), json!(1e300), json!(-1e300), json!(-1)] {
+        let exchange = Exchange::new().claim("exp", float.clone());
+        match float.as_f64().unwrap() {
+            x if x < 0.0 => exchange.refused(Reason::Expired),
+            x if x > 1e100 => exchange.refused(Reason::LifetimeTooLong),
+            _ => assert_eq!(exchange.granted()["exp"], NOW + 600),
+        }
+    }
+}
+
+#[test]
+fn skew_loosens_where_the_minted_token_may_outlive_the_subject_token() {
+    let outlive =
+        |exchange: &mut Exchange| exchange.application.access_token.outlive_subject = true;
+    let expiring = |exp: u64| Exchange::new().with(outlive).claim("exp", json!(exp));
+    expiring(NOW).claim("iat", json!(NOW - 60)).claim("nbf", json!(NOW - 60)).granted();
+    expiring(NOW - 29).claim("iat", json!(NOW - 60)).claim("nbf", json!(NOW - 60)).granted();
+    expiring(NOW - 30).refused(Reason::Expired);
+}
+
+#[test]
+fn times_of_the_wrong_type_are_wrong_and_exp_is_required() {
+    Exchange::new().without_claim("exp").refused(Reason::ClaimsMalformed);
+    for name in ["exp", "nbf", "iat"] {
+        for bad in
+            [json!(null), json!("1"), json!(format!("{NOW}")), json!(true), json!([NOW]), json!({})]
+        {
+            eprintln!("{name}: {bad}");
+            Exchange::new().claim(name, bad).refused(Reason::ClaimsMalformed);
+        }
+    }
+    Exchange::new().without_claim("iat").without_claim("nbf").granted();
+    Exchange::new()
+        .claim("iat", json!(NOW + 20))
+        .claim("exp", json!(NOW + 20))
+        .refused(Reason::Expired);
+    Exchange::new()
+        .claim("nbf", json!(NOW + 20))
+        .claim("exp", json!(NOW + 10))
+        .refused(Reason::Expired);
+}
+
+#[test]
+fn age_and_lifetime_are_bounded_where_configured() {
+    let max_age =
+        |exchange: &mut Exchange| exchange.issuer.rules.max_age = Some(Duration::from_secs(100));
+    let aged = |age: u64| Exchange::new().with(max_age).claim("iat", json!(NOW - age));
+    aged(130).granted();
+    aged(131).refused(Reason::TooOld);
+    Exchange::new().with(max_age).without_claim("iat").refused(Reason::ClaimsMalformed);
+    let max_lifetime = |exchange: &mut Exchange| {
+        exchange.issuer.rules.max_lifetime = Some(Duration::from_secs(100))
+    };
+    let living =
+        |seconds: u64| Exchange::new().with(max_lifetime).claim("exp", json!(NOW + seconds));
+    living(130).granted();
+    living(131).refused(Reason::LifetimeTooLong);
+}
+
+#[test]
+fn the_subject_names_somebody() {
+    for good in ["a", "a b", "ä", "repo:octo/repo:ref:refs/heads/main", &"x".repeat(255)] {
+        assert_eq!(Exchange::new().claim("sub", json!(good)).granted()["sub"], good);
+    }
+    Exchange::new().without_claim("sub").refused(Reason::SubjectRefused);
+    for bad in [
+        json!(""),
+        json!(" a"),
+        json!("a "),
+        json!("a\u{0}b"),
+        json!("a\nb"),
+        json!("\u{85}"),
+        json!("x".repeat(256)),
+        json!(null),
+        json!(1),
+        json!(["alice"]),
+        json!({}),
+    ] {
+        Exchange::new().claim("sub", bad).refused(Reason::SubjectRefused);
+    }
+    Exchange::new().without_claim("jti").granted();
+    for bad in [json!(1), json!(null), json!(["t"])] {
+        Exchange::new().claim("jti", bad).refused(Reason::ClaimsMalformed);
+    }
+}
+
+#[test]
+fn a_token_that_breaks_two_rules_is_refused_too() {
+    type Change = (&'static str, fn(Exchange) -> Exchange);
+    let changes: [Change; 9] = [
+        ("signature", |exchange| exchange.with(|exchange| exchange.forge = stranger())),
+        ("audience", |exchange| exchange.claim("aud", json!("x"))),
+        ("expired", |exchange| exchange.claim("exp", json!(NOW - 60))),
+        ("not yet", |exchange| exchange.claim("nbf", json!(NOW + 60))),
+        ("future", |exchange| exchange.claim("iat", json!(NOW + 60))),
+        ("subject", |exchange| exchange.claim("sub", json!(""))),
+        ("issuer", |exchange| exchange.claim("iss", json!("x"))),
+        ("crit", |exchange| exchange.member("crit", json!(["x"]))),
+        ("type", |exchange| exchange.member("typ", json!("logout+jwt"))),
+    ];
+    for (one, first) in changes {
+        for (other, second) in changes {
+            let result = second(first(Exchange::new())).run();
+            assert!(result.is_err(), "{one} and {other}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_key_set_is_read_key_by_key() {
+    let good = &forge(Algorithm::ES256).jwk;
+    let with = |name: &str, value: Value| {
+        let mut jwk = good.clone();
+        jwk[name] = value;
+        jwk
+    };
+    let rsa = |name: &str, value: Value| {
+        let mut jwk = forge(Algorithm::RS256).jwk.clone();
+        jwk[name] = value;
+        jwk
+    };
+    let encode = |octets: &[u8]| json!(URL_SAFE_NO_PAD.encode(octets));
+    let bad = [
+        (json!(1), KeyRefused::NotAKey),
+        (json!({}), KeyRefused::NotAKey),
+        (json!({"kty": 1}), KeyRefused::WrongType),
+        (with("kid", json!(5)), KeyRefused::WrongType),
+        (with("kid", json!("k".repeat(257))), KeyRefused::KidTooLong),
+        (with("use", json!("enc")), KeyRefused::OtherUse),
+        (with("key_ops", json!(["sign"])), KeyRefused::OtherUse),
+        (with("key_ops", json!("verify")), KeyRefused::WrongType),
+        (with("alg", json!("ECDH-ES")), KeyRefused::OtherUse),
+        (with("alg", json!("ES384")), KeyRefused::AlgorithmMismatch),
+        (with("d", json!("AA")), KeyRefused::PrivateMaterial),
+        (with("x", encode(&[1; 32])), KeyRefused::NotOnCurve),
+        (with("x", encode(&[1; 31])), KeyRefused::NotOnCurve),
+        (with("crv", json!("P-384")), KeyRefused::NotOnCurve),
+        (with("crv", json!("secp256k1")), KeyRefused::Unsupported),
+        (json!({"kty": "oct", "k": "AAAA"}), KeyRefused::PrivateMaterial),
+        (json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}), KeyRefused::NotOnCurve),
+        (json!({"kty": "OKP", "crv": "Ed448", "x": "AA"}), KeyRefused::Unsupported),
+        (rsa("e", encode(&[2])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[1])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[0, 1, 0, 1])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[1, 0, 0, 0, 0, 1])), KeyRefused::WeakRsa),
+        (rsa("n", encode(&[0xFF; 128])), KeyRefused::WeakRsa),
+        (rsa("n", encode(&[&[0][..], &[0xFF; 256]].concat())), KeyRefused::WeakRsa),
+        (rsa("n", encode(&[0xFF; 1025])), KeyRefused::WeakRsa),
+        (rsa("n", json!("!")), KeyRefused::WrongType),
+    ];
+    let mut members: Vec<Value> = bad.iter().map(|(jwk, _)| jwk.clone()).collect();
+    members.push(good.clone());
+    let (set, skipped) =
+        KeySet::from_jwks(json!({ "keys": members }).to_string().as_bytes()).unwrap();
+    assert_eq!(set.len(), 1);
+    for ((jwk, why), skipped) in bad.iter().zip(&skipped) {
+        assert_eq!(skipped.why, *why, "{jwk}");
+    }
+    assert_eq!(skipped.len(), bad.len());
+    Exchange::new().with(|exchange| exchange.keys = set).granted();
+    for good in
+        [with("use", json!("sig")), with("key_ops", json!(["verify"])), with("x5c", json!("str"))]
+    {
+        let (_, skipped) =
+            KeySet::from_jwks(json!({"keys": [good]}).to_string().as_bytes()).unwrap();
+        assert_eq!(skipped, []);
+    }
+}
+
+#[test]
+fn a_document_that_is_no_key_set_is_refused() {
+    let key = &forge(Algorithm::ES256).jwk;
+    let read = |document: String| KeySet::from_jwks(document.as_bytes()).map(|(set, _)| set.len());
+    assert_eq!(read(json!({"keys": vec![key; MAX_KEYS]}).to_string()), Ok(MAX_KEYS));
+    assert_eq!(
+        read(json!({"keys": vec![key; MAX_KEYS + 1]}).to_string()),
+        Err(KeySetError::TooManyKeys)
+    );
+    assert_eq!(read(json!({"keys": []}).to_string()), Err(KeySetError::NoUsableKey));
+    assert_eq!(
+        read(json!({"keys": [{"kty": "oct", "k": "AA"}]}).to_string()),
+        Err(KeySetError::NoUsableKey)
+    );
+    for bad in ["", "<html>", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#] {
+        assert_eq!(read(bad.to_owned()), Err(KeySetError::Malformed), "{bad}");
+    }
+    assert_eq!(read(" ".repeat(MAX_DOCUMENT + 1)), Err(KeySetError::TooLarge));
+}
+
+#[test]
+fn keys_are_chosen_by_kid_and_algorithm() {
+    let set = |forges: &[&Forge]| KeySet::from_jwks(&jwks(forges)).unwrap().0;
+    let no_kid = |exchange: &mut Exchange| {
+        exchange.header.as_object_mut().unwrap().remove("kid").unwrap();
+    };
+    let (es, rs) = (forge(Algorithm::ES256), forge(Algorithm::RS256));
+    let twin = Forge::new(Algorithm::ES256, "twin");
+    // No kid in the token: a single key must fit.
+    Exchange::new().with(no_kid).with(|exchange| exchange.keys = set(&[es, rs])).granted();
+    Exchange::new()
+        .with(no_kid)
+        .with(|exchange| exchange.keys = set(&[es, &twin]))
+        .refused(Reason::KeyUnknown);
+    // One kid for keys of two kinds: the algorithm tells them apart.
+    let decoy = Forge::new(Algorithm::RS256, "k-ES256");
+    Exchange::new().with(|exchange| exchange.keys = set(&[&decoy, es])).granted();
+    // One kid for two keys of one kind: both are tried.
+    Exchange::new().with(|exchange| exchange.keys = set(&[stranger(), es])).granted();
+    // Keys without kid are what is left for a kid that no key has.
+    let mut anonymous = es.jwk.clone();
+    anonymous.as_object_mut().unwrap().remove("kid").unwrap();
+    let document = json!({"keys": [anonymous, twin.jwk]}).to_string();
+    let keys = KeySet::from_jwks(document.as_bytes()).unwrap().0;
+    Exchange::new()
+        .member("kid", json!("whatever"))
+        .with(|exchange| exchange.keys = keys)
+        .granted();
+}
+
+#[test]
+fn a_token_of_each_algorithm_is_exchanged_by_certificate() {
+    for algorithm in Algorithm::ALL {
+        let pem = certificate(algorithm, |_| {});
+        let other = certificate(Algorithm::ES384, |_| {});
+        let certificates = Certificate::parse_pem(format!("{other}{pem}").as_bytes()).unwrap();
+        let keys = certificates.into_iter().map(|certificate| certificate.key).collect();
+        let keys = KeySet::from_keys(keys).unwrap();
+        let by_certificate = |exchange: &mut Exchange| exchange.keys = keys;
+        Exchange::signed_by(algorithm).with(by_certificate).granted();
+    }
+    let pem = certificate(Algorithm::ES256, |_| {});
+    let key = Certificate::parse_pem(pem.as_bytes()).unwrap().remove(0).key;
+    let keys = KeySet::from_keys(vec![key]).unwrap();
+    Exchange::new()
+        .with(|exchange| (exchange.keys, exchange.forge) = (keys, stranger()))
+        .refused(Reason::SignatureInvalid);
+}
+
+#[test]
+fn a_file_that_is_no_certificate_is_refused() {
+    use rcgen::KeyUsagePurpose::{DigitalSignature, KeyCertSign};
+    let pem = |usages: Vec<rcgen::KeyUsagePurpose>| {
+        certificate(Algorithm::ES256, |parameters| parameters.key_usages = usages)
+    };
+    let read =
+        |pem: &str| Certificate::parse_pem(pem.as_bytes()).map(|certificates| certificates.len());
+    let good = pem(vec![DigitalSignature]);
+    assert_eq!(read(&good), Ok(1));
+    assert_eq!(read(&format!("{good}\n# a comment\n{good}")), Ok(2));
+    assert_eq!(read(&pem(vec![KeyCertSign])), Err(CertificateError::KeyUsage));
+    assert_eq!(read(""), Err(CertificateError::None));
+    let key = cambio::jwt::sign::generate_pem(Algorithm::ES256).unwrap();
+    assert_eq!(read(&key), Err(CertificateError::PrivateKey));
+    assert_eq!(read(&format!("{good}{}", *key)), Err(CertificateError::PrivateKey));
+    assert_eq!(read(&key.replace("PRIVATE", "PUBLIC")), Err(CertificateError::OtherBlock));
+    assert_eq!(read(&good.replacen('M', "N", 1)), Err(CertificateError::Malformed));
+    assert_eq!(
+        read("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
+        Err(CertificateError::NotPem)
+    );
+    let secp = Certificate::parse_pem(good.as_bytes()).unwrap().remove(0);
+    assert!(secp.not_before < secp.not_after);
+}
+
+/// A self-signed certificate over the partner's key.
+fn certificate(algorithm: Algorithm, change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
+    let forge = forge(algorithm);
+    let scheme = match algorithm {
+        Algorithm::ES256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        Algorithm::ES384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        Algorithm::EdDSA => &rcgen::PKCS_ED25519,
+        _ => &rcgen::PKCS_RSA_SHA256,
+    };
+    let der = rustls_pki_types::PrivatePkcs8KeyDer::from(forge.pkcs8.clone());
+    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, scheme).unwrap();
+    let mut parameters = rcgen::CertificateParams::new(vec!["partner.example".to_owned()]).unwrap();
+    change(&mut parameters);
+    parameters.self_signed(&pair).unwrap().pem()
+}
+
+#[test]
+fn an_application_without_the_grant_gets_nothing() {
+    Exchange::new()
+        .with(|exchange| exchange.application.grant_types = vec!["client_credentials".to_owned()])
+        .refused(Reason::GrantNotAllowed);
+    assert!(portal().allows("urn:ietf:params:oauth:grant-type:token-exchange"));
+}

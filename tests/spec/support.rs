@@ -1,0 +1,328 @@
+//! A small estate with everything valid, of which a test changes one thing.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature as sig;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use cambio::exchange::client::{
+    AccessTokenSettings, Application, ApplicationType, AuthenticatedClient, Credentials,
+};
+use cambio::exchange::error::{Reason, Refusal};
+use cambio::exchange::policy::{Policy, UnknownIssuers};
+use cambio::exchange::subject::{ClaimMapping, TrustedIssuer};
+use cambio::exchange::{self, Granted, Record};
+use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
+use cambio::jwt::key_set::KeySet;
+use cambio::jwt::sign::{SigningKey, SigningKeys, generate_pem};
+use cambio::jwt::verify::{MediaType, Rules};
+use cambio::oauth::form::Form;
+use cambio::oauth::scope::Scope;
+use cambio::secret::StoredSecret;
+use cambio::time::Timestamp;
+use serde_json::{Value, json};
+
+pub const NOW: u64 = 1_800_000_000;
+pub const OURS: &str = "https://idp.example.com/oauth2/token";
+pub const PARTNER: &str = "https://third-party-token-issuers.io/oauth2/token";
+pub const ALIAS: &str = "https://partner.example/our-name";
+pub const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub const SECRET: &str = "portal-secret-of-many-bytes";
+pub const TOKEN_ID: [u8; 16] = [7; 16];
+
+/// A private key that signs whatever it is given, however wrong.
+pub struct Forge {
+    pub algorithm: Algorithm,
+    pub pkcs8: Vec<u8>,
+    pub jwk: Value,
+}
+
+impl Forge {
+    pub fn new(algorithm: Algorithm, kid: &str) -> Self {
+        // PS384 and PS512 are only ever verified here, with the RSA keys of the others.
+        let generated = match algorithm {
+            Algorithm::PS384 | Algorithm::PS512 => Algorithm::PS256,
+            same => same,
+        };
+        let pem = generate_pem(generated).unwrap();
+        let kid = Some(kid.to_owned());
+        let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), generated, kid, None).unwrap();
+        let mut jwk = serde_json::to_value(key.jwk()).unwrap();
+        jwk["alg"] = json!(algorithm.as_str());
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        Self { algorithm, pkcs8: STANDARD.decode(body).unwrap(), jwk }
+    }
+
+    pub fn kid(&self) -> &str {
+        self.jwk["kid"].as_str().unwrap()
+    }
+
+    pub fn header(&self) -> Value {
+        json!({"alg": self.algorithm.as_str(), "typ": "JWT", "kid": self.kid()})
+    }
+
+    /// Signs header and payload as they stand.
+    pub fn sign_text(&self, header: &str, payload: &str) -> String {
+        let input =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let signature = URL_SAFE_NO_PAD.encode(self.signature(input.as_bytes()));
+        format!("{input}.{signature}")
+    }
+
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.sign_text(&header.to_string(), &claims.to_string())
+    }
+
+    pub fn signature(&self, input: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        let rsa = |encoding: &'static dyn sig::RsaEncoding| {
+            let pair = sig::RsaKeyPair::from_pkcs8(&self.pkcs8).unwrap();
+            let mut signature = vec![0; pair.public_modulus_len()];
+            pair.sign(encoding, &random, input, &mut signature).unwrap();
+            signature
+        };
+        let ec = |curve| {
+            let pair = sig::EcdsaKeyPair::from_pkcs8(curve, &self.pkcs8).unwrap();
+            pair.sign(&random, input).unwrap().as_ref().to_vec()
+        };
+        match self.algorithm {
+            Algorithm::RS256 => rsa(&sig::RSA_PKCS1_SHA256),
+            Algorithm::RS384 => rsa(&sig::RSA_PKCS1_SHA384),
+            Algorithm::RS512 => rsa(&sig::RSA_PKCS1_SHA512),
+            Algorithm::PS256 => rsa(&sig::RSA_PSS_SHA256),
+            Algorithm::PS384 => rsa(&sig::RSA_PSS_SHA384),
+            Algorithm::PS512 => rsa(&sig::RSA_PSS_SHA512),
+            Algorithm::ES256 => ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING),
+            Algorithm::ES384 => ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING),
+            Algorithm::EdDSA => {
+                let pair = sig::Ed25519KeyPair::from_pkcs8(&self.pkcs8).unwrap();
+                pair.sign(input).as_ref().to_vec()
+            }
+        }
+    }
+}
+
+/// The partner's key for each algorithm, made once.
+pub fn forge(algorithm: Algorithm) -> &'static Forge {
+    static FORGES: LazyLock<Vec<Forge>> = LazyLock::new(|| {
+        Algorithm::ALL.map(|algorithm| Forge::new(algorithm, &format!("k-{algorithm}"))).into()
+    });
+    FORGES.iter().find(|forge| forge.algorithm == algorithm).unwrap()
+}
+
+/// A key that the partner does not know.
+pub fn stranger() -> &'static Forge {
+    static STRANGER: LazyLock<Forge> = LazyLock::new(|| Forge::new(Algorithm::ES256, "k-ES256"));
+    &STRANGER
+}
+
+pub fn jwks(forges: &[&Forge]) -> Vec<u8> {
+    let keys: Vec<&Value> = forges.iter().map(|forge| &forge.jwk).collect();
+    json!({ "keys": keys }).to_string().into_bytes()
+}
+
+pub fn partner_rules() -> Rules {
+    Rules {
+        issuer: PARTNER.to_owned(),
+        audiences: vec![OURS.to_owned(), ALIAS.to_owned()],
+        algorithms: AlgorithmSet::of(&Algorithm::ALL),
+        token_types: vec![MediaType::new("JWT"), MediaType::new("at+jwt")],
+        clock_skew: Duration::from_secs(30),
+        max_age: None,
+        max_lifetime: None,
+    }
+}
+
+pub fn partner() -> TrustedIssuer {
+    TrustedIssuer {
+        name: "partner".into(),
+        enabled: true,
+        rules: partner_rules(),
+        claims: Vec::new(),
+        subject_prefix: String::new(),
+    }
+}
+
+pub fn portal() -> Application {
+    Application {
+        name: "Portal".into(),
+        client_id: "portal".to_owned(),
+        kind: ApplicationType::TraditionalWeb,
+        secrets: vec![StoredSecret::from_plain(SECRET.as_bytes())],
+        grant_types: vec![EXCHANGE.to_owned()],
+        trusted_token_issuers: None,
+        audiences: vec!["https://api.example.com".to_owned(), "urn:example:other".to_owned()],
+        scopes: Scope::parse("read write").unwrap(),
+        access_token: AccessTokenSettings {
+            lifetime: Duration::from_secs(3600),
+            outlive_subject: false,
+        },
+    }
+}
+
+pub fn mapping(minted: &str, subject: &str) -> ClaimMapping {
+    ClaimMapping { minted: minted.to_owned(), subject: subject.to_owned() }
+}
+
+/// Everything that an exchange needs. A new one is valid throughout.
+pub struct Exchange {
+    pub forge: &'static Forge,
+    pub header: Value,
+    pub claims: Value,
+    pub issuer: TrustedIssuer,
+    pub application: Application,
+    pub unknown_issuers: UnknownIssuers,
+    pub keys: KeySet,
+    /// Put in place of the token that header and claims make.
+    pub token: Option<String>,
+    pub parameters: Vec<(String, String)>,
+    pub now: u64,
+}
+
+impl Exchange {
+    pub fn new() -> Self {
+        Self::signed_by(Algorithm::ES256)
+    }
+
+    pub fn signed_by(algorithm: Algorithm) -> Self {
+        let forge = forge(algorithm);
+        let all: Vec<&Forge> = Algorithm::ALL.iter().map(|one| self::forge(*one)).collect();
+        let parameter = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        Self {
+            forge,
+            header: forge.header(),
+            claims: json!({
+                "iss": PARTNER, "sub": "alice", "aud": ALIAS,
+                "exp": NOW + 600, "iat": NOW - 10, "nbf": NOW - 10, "jti": "t-1",
+                "email": "alice@example.com", "scope": "admin", "client_id": "evil",
+            }),
+            issuer: partner(),
+            application: portal(),
+            unknown_issuers: UnknownIssuers::Reject,
+            keys: KeySet::from_jwks(&jwks(&all)).unwrap().0,
+            token: None,
+            parameters: vec![
+                parameter("grant_type", EXCHANGE),
+                parameter("subject_token_type", JWT),
+            ],
+            now: NOW,
+        }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    pub fn claim(self, name: &str, value: Value) -> Self {
+        self.with(|exchange| exchange.claims[name] = value)
+    }
+
+    pub fn without_claim(self, name: &str) -> Self {
+        self.with(|exchange| {
+            exchange.claims.as_object_mut().unwrap().remove(name).unwrap();
+        })
+    }
+
+    pub fn member(self, name: &str, value: Value) -> Self {
+        self.with(|exchange| exchange.header[name] = value)
+    }
+
+    pub fn parameter(self, name: &str, value: &str) -> Self {
+        self.with(|exchange| exchange.parameters.push((name.to_owned(), value.to_owned())))
+    }
+
+    pub fn without_parameter(self, name: &str) -> Self {
+        self.with(|exchange| exchange.parameters.retain(|(own, _)| own != name))
+    }
+
+    pub fn token(&self) -> String {
+        self.token.clone().unwrap_or_else(|| self.forge.sign(&self.header, &self.claims))
+    }
+
+    pub fn policy(&self) -> Policy {
+        let issuer = Arc::new(self.issuer.clone());
+        Policy::new(OURS, self.unknown_issuers, [issuer], [self.application.clone()])
+    }
+
+    pub fn form(&self) -> Form {
+        let mut parameters = self.parameters.clone();
+        if !parameters.iter().any(|(name, _)| name == "subject_token") {
+            parameters.push(("subject_token".to_owned(), self.token()));
+        }
+        Form::parse(encode(&parameters).as_bytes()).unwrap()
+    }
+
+    /// Runs the whole exchange as the server does, with `signing_keys` of its own.
+    pub fn run_with(&self, signing_keys: &SigningKeys) -> (Result<Granted, Refusal>, Record) {
+        let policy = self.policy();
+        let form = self.form();
+        let mut record = Record::default();
+        let client = authenticate(&policy, "portal", SECRET);
+        let result = exchange::begin(&form, client, &policy, &mut record).and_then(|pending| {
+            let now = Timestamp::from_secs(self.now);
+            pending.finish(&self.keys, signing_keys, &policy, TOKEN_ID, now, &mut record)
+        });
+        (result, record)
+    }
+
+    /// The claims of the minted token, or the exact reason why there is none.
+    pub fn run(&self) -> Result<Value, Reason> {
+        let (result, _) = self.run_with(&signing_keys());
+        result
+            .map(|granted| decode(&granted.access_token).1)
+            .map_err(|refusal| refusal.outcome().reason)
+    }
+
+    /// Asserts that it is granted.
+    #[track_caller]
+    pub fn granted(&self) -> Value {
+        match self.run() {
+            Ok(claims) => claims,
+            Err(reason) => panic!("refused: {reason:?}"),
+        }
+    }
+
+    /// Asserts that it is refused, for exactly this reason.
+    #[track_caller]
+    pub fn refused(&self, reason: Reason) {
+        match self.run() {
+            Ok(claims) => panic!("granted instead of {reason:?}: {claims}"),
+            Err(actual) => assert_eq!(actual, reason),
+        }
+    }
+}
+
+pub fn authenticate(policy: &Policy, id: &str, secret: &str) -> AuthenticatedClient {
+    let basic = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
+    let form = Form::parse(b"").unwrap();
+    let check = policy.secret_check(Credentials::present(&[basic.as_bytes()], &form).unwrap());
+    let verdict = check.run();
+    check.conclude(verdict).unwrap()
+}
+
+pub fn encode(parameters: &[(String, String)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
+}
+
+/// Our signing keys, made once.
+pub fn signing_keys() -> Arc<SigningKeys> {
+    static KEYS: LazyLock<Arc<SigningKeys>> = LazyLock::new(|| {
+        let pem = generate_pem(Algorithm::ES256).unwrap();
+        let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), Algorithm::ES256, None, None).unwrap();
+        Arc::new(SigningKeys::new(vec![key]))
+    });
+    Arc::clone(&KEYS)
+}
+
+/// Header and claims of a compact JWS, unverified.
+pub fn decode(token: &str) -> (Value, Value) {
+    let part = |index| {
+        let encoded = token.split('.').nth(index).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).unwrap()).unwrap()
+    };
+    (part(0), part(1))
+}

@@ -163,7 +163,6 @@ fn basic(value: &[u8]) -> Option<Vec<(String, String)>> {
 /// that the shell can run where it does no harm, or answer from a cache.
 #[derive(Clone, Debug)]
 pub struct SecretCheck {
-    method: Method,
     /// Each reading with the application that it names.
     readings: Vec<(Option<Arc<Application>>, String, Option<SecretString>)>,
     /// How many costly comparisons a refusal takes, whoever is refused.
@@ -192,7 +191,7 @@ impl SecretCheck {
             .into_iter()
             .map(|(id, secret)| (application(&id), id, secret))
             .collect();
-        Self { method: credentials.method, readings, padding }
+        Self { readings, padding }
     }
 
     /// Whether running it takes milliseconds rather than microseconds.

@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn marks_are_found_in_every_spelling() {
         let urn = grant_type::TOKEN_EXCHANGE;
-        let escaped = |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<String>();
+        let escaped =
+            |text: &str| text.bytes().map(|b| format!("%{b:02X}")).collect::<Vec<_>>().concat();
         let utf16 = |text: &str| text.bytes().flat_map(|b| [b, 0]).collect::<Vec<_>>();
         let spellings: Vec<Vec<u8>> = vec![
             format!("grant_type={urn}").into_bytes(),

@@ -50,6 +50,12 @@ pub enum Recognised {
     Other,
 }
 
+impl std::fmt::Debug for TokenPathRequest<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenPathRequest(…)")
+    }
+}
+
 impl TokenPathRequest<'_> {
     /// Decides whose the request is. One that bears the marks of an exchange in any spelling is
     /// ours: well-formed it is an exchange, otherwise it is refused, and never the upstream's.

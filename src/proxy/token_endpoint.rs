@@ -28,6 +28,12 @@ pub struct Intercepted<'a> {
     pub authorization: &'a [&'a [u8]],
 }
 
+impl std::fmt::Debug for Intercepted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Intercepted(…)")
+    }
+}
+
 /// What becomes of an intercepted request.
 #[derive(Debug)]
 pub enum Disposition {

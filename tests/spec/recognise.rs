@@ -75,6 +75,10 @@ fn whatever_else_is_the_upstreams() {
     is_other(TokenPathRequest { method: "PUT", ..request(b"anything") });
 }
 
+fn typed<'a>(content_types: &'a [&'a [u8]], body: &'a [u8]) -> TokenPathRequest<'a> {
+    TokenPathRequest { content_types, ..request(body) }
+}
+
 #[test]
 fn an_exchange_in_disguise_is_refused() {
     let body = body();
@@ -109,9 +113,6 @@ fn an_exchange_in_disguise_is_refused() {
         is_refused(request(malformed.as_bytes()), FormError::Malformed);
     }
     is_refused(request(&utf16), FormError::Malformed);
-    fn typed<'a>(content_types: &'a [&'a [u8]], body: &'a [u8]) -> TokenPathRequest<'a> {
-        TokenPathRequest { content_types, ..request(body) }
-    }
     let content_types: [&[&[u8]]; 8] = [
         &[],
         &[b"application/json"],

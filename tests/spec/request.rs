@@ -5,7 +5,7 @@ use cambio::jwt::sign::SigningKeys;
 use cambio::oauth::token_type::TokenType;
 use serde_json::json;
 
-use crate::support::{Exchange, NOW, decode, signing_keys};
+use crate::support::{Exchange, decode, signing_keys};
 
 #[test]
 fn the_subject_token_and_its_type_are_required() {
@@ -27,9 +27,9 @@ fn the_subject_token_and_its_type_are_required() {
             .without_parameter("subject_token_type")
             .parameter("subject_token_type", &format!("urn:ietf:params:oauth:token-type:{name}"));
         if good {
-            drop(exchange.granted())
+            drop(exchange.granted());
         } else {
-            exchange.refused(Reason::SubjectTokenTypeUnsupported)
+            exchange.refused(Reason::SubjectTokenTypeUnsupported);
         }
     }
 }
@@ -137,5 +137,4 @@ fn nothing_unverified_is_recorded() {
 fn without_a_key_whose_time_has_come_nothing_is_minted() {
     let (result, _) = Exchange::new().run_with(&SigningKeys::new(Vec::new()));
     assert_eq!(result.unwrap_err().outcome().reason, Reason::SigningUnavailable);
-    assert!(NOW > 0);
 }

@@ -389,7 +389,7 @@ fn the_times_hold_to_the_second() {
             Some(reason) => exchange.refused(reason),
         }
     }
-    for float in [json!(NOW as f64 + 600.9), json!(1e300), json!(-1e300), json!(-1)] {
+    for float in [json!(1_800_000_600.9), json!(1e300), json!(-1e300), json!(-1)] {
         let exchange = Exchange::new().claim("exp", float.clone());
         match float.as_f64().unwrap() {
             x if x < 0.0 => exchange.refused(Reason::Expired),
@@ -440,7 +440,7 @@ fn age_and_lifetime_are_bounded_where_configured() {
     aged(131).refused(Reason::TooOld);
     Exchange::new().with(max_age).without_claim("iat").refused(Reason::ClaimsMalformed);
     let max_lifetime = |exchange: &mut Exchange| {
-        exchange.issuer.rules.max_lifetime = Some(Duration::from_secs(100))
+        exchange.issuer.rules.max_lifetime = Some(Duration::from_secs(100));
     };
     let living =
         |seconds: u64| Exchange::new().with(max_lifetime).claim("exp", json!(NOW + seconds));
@@ -660,7 +660,12 @@ fn certificate(algorithm: Algorithm, change: impl FnOnce(&mut rcgen::Certificate
         Algorithm::ES256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         Algorithm::ES384 => &rcgen::PKCS_ECDSA_P384_SHA384,
         Algorithm::EdDSA => &rcgen::PKCS_ED25519,
-        _ => &rcgen::PKCS_RSA_SHA256,
+        Algorithm::RS256
+        | Algorithm::RS384
+        | Algorithm::RS512
+        | Algorithm::PS256
+        | Algorithm::PS384
+        | Algorithm::PS512 => &rcgen::PKCS_RSA_SHA256,
     };
     let der = rustls_pki_types::PrivatePkcs8KeyDer::from(forge.pkcs8.clone());
     let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, scheme).unwrap();

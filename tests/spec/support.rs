@@ -43,10 +43,8 @@ pub struct Forge {
 impl Forge {
     pub fn new(algorithm: Algorithm, kid: &str) -> Self {
         // PS384 and PS512 are only ever verified here, with the RSA keys of the others.
-        let generated = match algorithm {
-            Algorithm::PS384 | Algorithm::PS512 => Algorithm::PS256,
-            same => same,
-        };
+        let only_verified = matches!(algorithm, Algorithm::PS384 | Algorithm::PS512);
+        let generated = if only_verified { Algorithm::PS256 } else { algorithm };
         let pem = generate_pem(generated).unwrap();
         let kid = Some(kid.to_owned());
         let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), generated, kid, None).unwrap();

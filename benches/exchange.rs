@@ -161,14 +161,13 @@ fn parsed(key: &SigningKey) -> aws_lc_rs::signature::ParsedPublicKey {
         URL_SAFE_NO_PAD.decode(member.as_deref().unwrap_or_default()).unwrap()
     };
     let jwk = key.jwk();
-    match key.algorithm() {
-        Algorithm::ES256 => {
+    match jwk.kty {
+        "EC" => {
             let point = [&[4][..], &octets(&jwk.x), &octets(&jwk.y)].concat();
             sig::ParsedPublicKey::new(&sig::ECDSA_P256_SHA256_FIXED, point).unwrap()
         }
-        Algorithm::EdDSA => sig::ParsedPublicKey::new(&sig::ED25519, octets(&jwk.x)).unwrap(),
-        other => {
-            assert_eq!(other, Algorithm::RS256);
+        "OKP" => sig::ParsedPublicKey::new(&sig::ED25519, octets(&jwk.x)).unwrap(),
+        _ => {
             // RFC 8017 appendix A.1.1: SEQUENCE { INTEGER n, INTEGER e }, here of 2048 bits.
             let (n, e) = (octets(&jwk.n), octets(&jwk.e));
             assert_eq!((n.len(), e.len()), (256, 3));

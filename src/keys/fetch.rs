@@ -1,6 +1,6 @@
 //! One GET of a document that somebody else serves, held to bounds in size, time and place.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -160,15 +160,21 @@ async fn read(mut response: Response) -> Result<Vec<u8>, KeyError> {
 
 fn classify(error: &reqwest::Error) -> KeyError {
     if error.is_timeout() {
-        return KeyError::Timeout;
+        KeyError::Timeout
+    } else if error.source().is_some_and(is_tls) {
+        KeyError::Tls
+    } else if error.is_connect() {
+        KeyError::Connect
+    } else {
+        KeyError::Interrupted
     }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return KeyError::Tls;
-        }
-        cause = error.source();
-    }
-    if error.is_connect() { KeyError::Connect } else { KeyError::Interrupted }
+}
+
+/// Whether TLS is at the bottom of it. An I/O error that wraps another one names that one's source
+/// as its own, so that it has to be looked into.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || wrapped.is_some_and(|wrapped| is_tls(wrapped))
+        || error.source().is_some_and(is_tls)
 }

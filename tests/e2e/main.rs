@@ -2,5 +2,8 @@
 
 mod issuer;
 mod keys;
+mod keys_discovery;
+mod keys_reload;
+mod keys_source;
 mod leap;
 mod setting;

@@ -14,10 +14,8 @@ pub fn run(path: &Path) -> Exit {
         Err(findings) => {
             let faults = count(&findings, Severity::Fault);
             let sum = format!("{}: {}\n", path.display(), plural(faults, "fault"));
-            match print(&(lines(&findings) + &sum)) {
-                Exit::Fine => Exit::BadConfiguration,
-                failed => failed,
-            }
+            let printed = print(&(lines(&findings) + &sum));
+            if printed == Exit::Fine { Exit::BadConfiguration } else { printed }
         }
     }
 }

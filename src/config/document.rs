@@ -255,24 +255,26 @@ impl<'f> Builder<'f> {
             | Event::DocumentStart(_)
             | Event::DocumentEnd => {}
             Event::Alias(_) => {
-                self.fault(mark, "aliases (`*name`) are not taken: write the value out here");
-                self.place(Kind::Refused, mark);
+                let node = self.place(Kind::Refused, mark);
+                self.fault_at(node, mark, "aliases (`*name`) are not taken: write the value out");
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_decoration(anchor, tag.is_some(), mark);
                 let is_plain = style == ScalarStyle::Plain;
-                if !self.take_key(&text, mark) {
-                    self.place(Kind::Scalar { text: text.into_owned(), is_plain }, mark);
-                }
+                let node = if let Some(mapping) = self.take_key(&text, mark) {
+                    mapping
+                } else {
+                    self.place(Kind::Scalar { text: text.into_owned(), is_plain }, mark)
+                };
+                self.refuse_decoration(node, anchor, tag.is_some(), mark);
             }
             Event::SequenceStart(anchor, tag) => {
-                self.refuse_decoration(anchor, tag.is_some(), mark);
                 let node = self.place(Kind::Sequence(Vec::new()), mark);
+                self.refuse_decoration(node, anchor, tag.is_some(), mark);
                 self.enter(Open::Sequence(node), mark)?;
             }
             Event::MappingStart(anchor, tag) => {
-                self.refuse_decoration(anchor, tag.is_some(), mark);
                 let node = self.place(Kind::Mapping(Vec::new()), mark);
+                self.refuse_decoration(node, anchor, tag.is_some(), mark);
                 self.enter(Open::Mapping { node, seen: HashMap::new(), next: Next::Key }, mark)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -295,25 +297,31 @@ impl<'f> Builder<'f> {
         self.findings.add(Severity::Fault, mark, String::new(), message.into());
     }
 
-    fn refuse_decoration(&self, anchor: usize, is_tagged: bool, mark: Mark) {
+    fn fault_at(&self, node: NodeId, mark: Mark, message: &str) {
+        let path = self.document.path(node);
+        self.findings.add(Severity::Fault, mark, path, message.to_owned());
+    }
+
+    fn refuse_decoration(&self, node: NodeId, anchor: usize, is_tagged: bool, mark: Mark) {
         if anchor > 0 {
-            self.fault(mark, "anchors (`&name`) are not taken: remove it");
+            self.fault_at(node, mark, "anchors (`&name`) are not taken: remove it");
         }
         if is_tagged {
-            self.fault(mark, "tags (`!name`) are not taken: remove it");
+            self.fault_at(node, mark, "tags (`!name`) are not taken: remove it");
         }
     }
 
-    /// Takes a scalar as a key where one is due.
-    fn take_key(&mut self, text: &str, mark: Mark) -> bool {
+    /// Takes a scalar as a key where one is due, and says of which mapping.
+    fn take_key(&mut self, text: &str, mark: Mark) -> Option<NodeId> {
         let Some(Open::Mapping { node, seen, next: next @ Next::Key }) = self.open.last_mut()
         else {
-            return false;
+            return None;
         };
+        let node = *node;
         let first = seen.get(text).copied();
         if let Some(Mark { line, .. }) = first {
             *next = Next::Value(None);
-            let path = self.document.path(*node);
+            let path = self.document.path(node);
             let key = quotable(text);
             let message =
                 format!("the key `{key}` stands here again, first on line {line}: keep one");
@@ -322,7 +330,7 @@ impl<'f> Builder<'f> {
             seen.insert(text.to_owned(), mark);
             *next = Next::Value(Some((text.to_owned(), mark)));
         }
-        true
+        Some(node)
     }
 
     /// Adds a node where the next one is due.

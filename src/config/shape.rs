@@ -95,6 +95,18 @@ impl fmt::Display for ShapeError {
 
 impl std::error::Error for ShapeError {}
 
+/// Keys and values that are read to be refused with a sentence of their own, and not offered.
+const LATER: [&str; 7] =
+    ["store", "tests", "resource_servers", "authentication", "refresh_token", "once", "opaque"];
+
+fn offered<'a>(known: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+    known.iter().copied().filter(|name| !LATER.contains(name))
+}
+
+fn listed(known: &[&str]) -> String {
+    offered(known).collect::<Vec<_>>().join(", ")
+}
+
 impl de::Error for ShapeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self::new(message.to_string())
@@ -109,8 +121,8 @@ impl de::Error for ShapeError {
     }
 
     fn unknown_variant(written: &str, known: &'static [&'static str]) -> Self {
-        let meant = did_you_mean(written, known.iter().copied());
-        Self::new(format!("must be one of {}{meant}", known.join(", ")))
+        let meant = did_you_mean(written, offered(known));
+        Self::new(format!("must be one of {}{meant}", listed(known)))
     }
 }
 
@@ -171,7 +183,7 @@ impl<'de> NodeDeserializer<'de> {
             "SecretReference" => "a secret never stands in this file itself: write { env: NAME } \
                  or { file: PATH }"
                 .to_owned(),
-            _ => format!("a mapping is expected here, with the keys {}", keys.join(", ")),
+            _ => format!("a mapping is expected here, with the keys {}", listed(keys)),
         }
     }
 
@@ -196,14 +208,14 @@ impl<'de> NodeDeserializer<'de> {
 
     fn report_unknown(&self, entry: NodeId, name: &str, known: &[&str]) {
         let key = self.document.key(entry).unwrap_or_default();
-        let all = known.join(", ");
+        let all = listed(known);
         // `{hunter2}` is a mapping with a key `hunter2`.
         let message = if name.ends_with("Secret") || name.ends_with("SecretReference") {
             format!("unknown key; known here: {all}")
         } else if key == "<<" {
             "merge keys (`<<`) are not taken: write the values out".to_owned()
         } else {
-            let meant = did_you_mean(key, known.iter().copied());
+            let meant = did_you_mean(key, offered(known));
             format!("unknown key `{}`{meant}; known here: {all}", quotable(key))
         };
         let (mark, path) = (self.document.key_mark(entry), self.document.path(self.node));

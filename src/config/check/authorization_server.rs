@@ -61,17 +61,18 @@ impl Check<'_> {
     }
 
     fn endpoints(&self, node: NodeId, endpoints: &raw::Endpoints) -> Option<Endpoints> {
-        let mut taken = Taken { check: self, paths: Vec::new() };
+        let mut paths = Taken { check: self, paths: Vec::new() };
         let hint = "such as `token: [/oauth2/token]`";
         let token = self
             .need(node, "token", hint, &endpoints.token)
-            .map(|(node, paths)| taken.several("token", node, paths));
+            .map(|(node, list)| paths.several("token", node, list));
         let metadata = given(&endpoints.metadata)
-            .map(|(node, paths)| taken.several("metadata", node, paths))
+            .filter(|(_, paths)| !paths.fields().is_empty())
+            .map(|(node, list)| paths.several("metadata", node, list))
             .unwrap_or_default();
-        let jwks = taken.single("jwks", &endpoints.jwks);
-        let introspection = taken.single("introspection", &endpoints.introspection);
-        let revocation = taken.single("revocation", &endpoints.revocation);
+        let jwks = paths.single("jwks", &endpoints.jwks);
+        let introspection = paths.single("introspection", &endpoints.introspection);
+        let revocation = paths.single("revocation", &endpoints.revocation);
         if endpoints.jwks.is_none() {
             self.warn(
                 node,
@@ -113,13 +114,9 @@ impl Taken<'_, '_> {
             return None;
         }
         // Of one kind there may be two spellings, such as with a slash at the end and without.
-        let loose = path.trim_end_matches('/').to_ascii_lowercase();
+        let plain = |path: &str| path.trim_end_matches('/').to_ascii_lowercase();
         let same = |(other, taken, _): &&(&str, String, NodeId)| {
-            if *other == purpose {
-                taken == path
-            } else {
-                taken.trim_end_matches('/').eq_ignore_ascii_case(&loose)
-            }
+            taken == path || *other != purpose && plain(taken) == plain(path)
         };
         if let Some((other, _, first)) = self.paths.iter().find(same) {
             let line = self.check.line(*first);

@@ -1,5 +1,6 @@
 //! From what is written to what holds together: every rule is tried, and whatever fails is told
 //! with its place. A [`Config`] is made here and nowhere else.
+#![expect(clippy::ref_option, reason = "the shapes own their options, and are only looked at")]
 
 mod applications;
 mod authorization_server;

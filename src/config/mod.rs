@@ -24,6 +24,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 use url::Url;
 
+use self::check::Check;
+use self::document::Document;
+use self::fault::{Findings, Mark};
 use crate::exchange::policy::Policy;
 use crate::exchange::subject::TrustedIssuer;
 use crate::jwt::key_set::KeySet;
@@ -161,10 +164,8 @@ pub struct FixedKeys {
 /// What a configuration is read in the light of.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// Its own path, for findings and for [`Config::files`].
+    /// Its own path. What it names is relative to the folder of that.
     pub file: &'a Path,
-    /// What relative paths are relative to.
-    pub folder: &'a Path,
     /// Looks an environment variable up.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
     /// Certificates may have expired by then.
@@ -177,49 +178,50 @@ impl std::fmt::Debug for Surroundings<'_> {
     }
 }
 
-/// Reads a configuration file and all that it names; nothing is fetched. Beside the configuration
-/// stand the warnings; instead of it, every fault, and the warnings among them.
-pub fn load(path: &Path) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
-    let text = match read(path) {
-        Ok(text) => text,
-        Err(message) => {
-            let findings = fault::Findings::new(path);
-            findings.add(Severity::Fault, fault::Mark::START, String::new(), message);
-            return Err(findings.into_sorted());
-        }
-    };
-    let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let surroundings = Surroundings {
-        file: path,
-        folder: path.parent().unwrap_or(Path::new("")),
-        environment: &|name| std::env::var(name).ok(),
-        now: Timestamp::from_secs(since_epoch.as_secs()),
-    };
-    parse(&text, &surroundings)
-}
+/// A configuration and the warnings about it; or else every fault, with the warnings among them.
+pub type Loaded = Result<(Config, Vec<Fault>), Vec<Fault>>;
 
-/// The text of a file, as far as [`parse`] wants it.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error: std::io::Error| format!("the file can't be read: {}", error.kind());
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut text = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(failed)?;
-    Ok(text)
+/// Reads a configuration file and all that it names. Nothing is fetched.
+pub fn load(path: &Path) -> Loaded {
+    match read(path) {
+        Ok(text) => load_text(&text, path, &|name| std::env::var(name).ok()),
+        Err(error) => {
+            let findings = Findings::new(path);
+            let message = format!("the file can't be read: {}", error.kind());
+            findings.add(Severity::Fault, Mark::START, String::new(), message);
+            Err(findings.into_sorted())
+        }
+    }
 }
 
 /// As [`load`], of a text that was read already.
-pub fn parse(
-    text: &[u8],
-    surroundings: &Surroundings<'_>,
-) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
-    let findings = fault::Findings::new(surroundings.file);
-    let config = document::Document::parse(text, &findings).and_then(|document| {
+pub fn load_text(
+    text: impl AsRef<[u8]>,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Loaded {
+    let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let now = Timestamp::from_secs(since_epoch.as_secs());
+    parse(text, &Surroundings { file: path, environment, now })
+}
+
+/// As [`load_text`], at a time that is told.
+pub fn parse(text: impl AsRef<[u8]>, surroundings: &Surroundings<'_>) -> Loaded {
+    let findings = Findings::new(surroundings.file);
+    let config = Document::parse(text.as_ref(), &findings).and_then(|document| {
         let raw = shape::read(&document, &findings)?;
-        check::Check::new(&document, &findings, surroundings).run(&raw)
+        Check::new(&document, &findings, surroundings).run(&raw)
     });
     let is_faulty = findings.has_fault();
     match config {
         Some(config) if !is_faulty => Ok((config, findings.into_sorted())),
         Some(_) | None => Err(findings.into_sorted()),
     }
+}
+
+/// The text of a file, as far as [`parse`] wants it.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }

@@ -41,7 +41,8 @@ enum Unreadable {
 impl Check<'_> {
     /// The path that is meant, which is from now on among the files of the configuration.
     fn resolve(&self, file: &Text) -> PathBuf {
-        let path = self.surroundings.folder.join(file.as_str());
+        let folder = self.surroundings.file.parent().unwrap_or(Path::new(""));
+        let path = folder.join(file.as_str());
         let mut files = self.files.borrow_mut();
         if !files.contains(&path) {
             files.push(path.clone());

@@ -1,8 +1,22 @@
 //! The configuration: raw YAML → every fault with its place → [`Config`], whose settings hold
 //! together.
 
+mod check;
+mod document;
+mod fault;
+mod raw;
+mod scalar;
+mod schema;
+mod shape;
+mod suggestion;
+
+pub use document::MAX_BYTES;
+pub use fault::{Fault, Severity};
+pub use schema::schema;
+
+use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +24,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 use url::Url;
 
+use self::check::Check;
+use self::document::Document;
+use self::fault::{Findings, Mark};
 use crate::exchange::policy::Policy;
 use crate::exchange::subject::TrustedIssuer;
 use crate::jwt::key_set::KeySet;
@@ -142,4 +159,69 @@ pub struct FixedKeys {
     pub keys: Arc<KeySet>,
     /// The earliest end of a certificate's validity.
     pub not_after: Option<Timestamp>,
+}
+
+/// What a configuration is read in the light of.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Its own path. What it names is relative to the folder of that.
+    pub file: &'a Path,
+    /// Looks an environment variable up.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// Certificates may have expired by then.
+    pub now: Timestamp,
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// A configuration and the warnings about it; or else every fault, with the warnings among them.
+pub type Loaded = Result<(Config, Vec<Fault>), Vec<Fault>>;
+
+/// Reads a configuration file and all that it names. Nothing is fetched.
+pub fn load(path: &Path) -> Loaded {
+    match read(path) {
+        Ok(text) => load_text(&text, path, &|name| std::env::var(name).ok()),
+        Err(error) => {
+            let findings = Findings::new(path);
+            let message = format!("the file can't be read: {}", error.kind());
+            findings.add(Severity::Fault, Mark::START, String::new(), message);
+            Err(findings.into_sorted())
+        }
+    }
+}
+
+/// As [`load`], of a text that was read already.
+pub fn load_text(
+    text: impl AsRef<[u8]>,
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Loaded {
+    let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let now = Timestamp::from_secs(since_epoch.as_secs());
+    parse(text, &Surroundings { file: path, environment, now })
+}
+
+/// As [`load_text`], at a time that is told.
+pub fn parse(text: impl AsRef<[u8]>, surroundings: &Surroundings<'_>) -> Loaded {
+    let findings = Findings::new(surroundings.file);
+    let config = Document::parse(text.as_ref(), &findings).and_then(|document| {
+        let raw = shape::read(&document, &findings)?;
+        Check::new(&document, &findings, surroundings).run(&raw)
+    });
+    let is_faulty = findings.has_fault();
+    match config {
+        Some(config) if !is_faulty => Ok((config, findings.into_sorted())),
+        Some(_) | None => Err(findings.into_sorted()),
+    }
+}
+
+/// The text of a file, as far as [`parse`] wants it.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }

@@ -1,1 +1,140 @@
 //! `/metrics`, `/livez`, `/readyz` and `/status` on their own listener.
+
+mod status;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+pub use self::status::{
+    Check, Configuration, ListenerStatus, Readiness, Reload, SigningKeyStatus, Status, VERSION,
+};
+use crate::telemetry::metrics::Metrics;
+
+/// Connections at a time. More wait.
+const MAX_CONNECTIONS: usize = 64;
+/// For the header of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a connection as a whole, which is one request.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// Before connections are accepted again where the system has none to give.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// What the listener shows.
+pub struct Admin {
+    pub metrics: Arc<Metrics>,
+    /// How the process is at this moment. Called for `/readyz` and `/status`.
+    pub status: Box<dyn Fn() -> Status + Send + Sync>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+/// Answers until `stop` is true or its sender gone, then lets requests in flight end. It is to be
+/// stopped last: operators watch a drain here.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = accept(&listener, &permits) => match accepted {
+                Some((stream, permit)) => {
+                    tokio::spawn(converse(stream, Arc::clone(&admin), permit));
+                }
+                None => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+    drop(listener);
+    // Each gives its permit back when it ends, and each ends in bounded time.
+    let _ = permits.acquire_many(all).await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, permit)),
+        Err(error) => {
+            tracing::warn!(%error, "the admin listener cannot accept");
+            None
+        }
+    }
+}
+
+/// One connection, one request.
+async fn converse(stream: TcpStream, admin: Arc<Admin>, permit: OwnedSemaphorePermit) {
+    let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let response = answer(&admin, request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), answer);
+    // Whoever breaks off or is too slow has no answer; there is nobody to tell.
+    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    drop(permit);
+}
+
+fn answer(admin: &Admin, method: &Method, path: &str) -> Response<String> {
+    if !["/metrics", "/livez", "/readyz", "/status"].contains(&path) {
+        return response(StatusCode::NOT_FOUND, TEXT, "not found\n".to_owned());
+    }
+    if method != Method::GET && method != Method::HEAD {
+        let text = "only GET and HEAD are allowed\n".to_owned();
+        let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match path {
+        "/metrics" => response(StatusCode::OK, METRICS, admin.metrics.render()),
+        "/livez" => response(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/readyz" => {
+            let readiness = (admin.status)().readiness();
+            let status =
+                if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            json(status, &readiness)
+        }
+        _ => json(StatusCode::OK, &(admin.status)()),
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<String> {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => response(status, JSON, text + "\n"),
+        Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, String::new()),
+    }
+}
+
+fn response(status: StatusCode, content_type: HeaderValue, body: String) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

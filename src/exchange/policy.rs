@@ -38,6 +38,8 @@ pub struct Policy {
     unknown_issuers: UnknownIssuers,
     issuers: HashMap<String, Arc<TrustedIssuer>>,
     applications: HashMap<String, Arc<Application>>,
+    /// In the order in which they were given.
+    in_order: Vec<Arc<Application>>,
     /// A costly secret and how often it is compared where a caller is refused.
     padding: Option<(StoredSecret, usize)>,
 }
@@ -51,10 +53,14 @@ impl Policy {
         issuers: impl IntoIterator<Item = Arc<TrustedIssuer>>,
         applications: impl IntoIterator<Item = Application>,
     ) -> Self {
-        let applications: HashMap<_, _> = applications
-            .into_iter()
-            .map(|application| (application.client_id.clone(), Arc::new(application)))
+        let mut in_order: Vec<_> = applications.into_iter().map(Arc::new).collect();
+        let applications: HashMap<_, _> = in_order
+            .iter()
+            .map(|application| (application.client_id.clone(), Arc::clone(application)))
             .collect();
+        in_order.retain(|one| {
+            applications.get(&one.client_id).is_some_and(|last| Arc::ptr_eq(last, one))
+        });
         let costly = |application: &Arc<Application>| {
             application.secrets.iter().filter(|secret| secret.is_costly()).count()
         };
@@ -66,7 +72,7 @@ impl Policy {
             .map(|secret| (secret.clone(), times));
         let issuers =
             issuers.into_iter().map(|issuer| (issuer.rules.issuer.clone(), issuer)).collect();
-        Self { issuer: issuer.into(), unknown_issuers, issuers, applications, padding }
+        Self { issuer: issuer.into(), unknown_issuers, issuers, applications, in_order, padding }
     }
 
     /// `iss` of minted tokens.
@@ -91,8 +97,9 @@ impl Policy {
         self.applications.get(client_id)
     }
 
+    /// In the order in which they were given.
     pub fn applications(&self) -> impl Iterator<Item = &Arc<Application>> {
-        self.applications.values()
+        self.in_order.iter()
     }
 
     /// What is to be compared to learn whether a caller is who it says.

@@ -1,8 +1,20 @@
 //! Keys: those of other people, fetched and cached.
 
+mod error;
+mod fetch;
+mod freshness;
+mod issuer;
+mod source;
+mod status;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::Config;
+use self::fetch::Http;
+use self::issuer::{FetchedIssuer, KeyCache, Parts, Seed, key_cache};
+use self::source::Source;
+pub use self::status::{IssuerStatus, KeyState};
+use crate::config::{Config, IssuerKeys, KeySource};
 use crate::exchange::Pending;
 use crate::exchange::error::Failure;
 use crate::jwt::key_set::KeySet;
@@ -10,20 +22,133 @@ use crate::telemetry::metrics::Metrics;
 
 /// The keys of every trusted token issuer of one configuration.
 #[derive(Debug)]
-pub struct KeyRing {}
+pub struct KeyRing {
+    issuers: HashMap<Arc<str>, Keys>,
+    /// Names as the configuration orders them.
+    order: Vec<Arc<str>>,
+    cache: KeyCache,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Fixed(Arc<KeySet>),
+    Fetched(Arc<FetchedIssuer>),
+    /// Nothing is fetched. With the kind of its source.
+    Disabled(&'static str),
+}
 
 impl KeyRing {
     /// Begins to fetch in the background. What `previous` has fetched from an equal source is taken
-    /// over.
+    /// over; whatever only `previous` needs ends with it.
+    ///
+    /// Must be called within a tokio runtime, which the fetching then runs in.
     pub fn new(config: &Config, metrics: &Arc<Metrics>, previous: Option<&Self>) -> Self {
-        let _ = (config, metrics, previous);
-        todo!()
+        let cache = previous.map_or_else(key_cache, |previous| previous.cache.clone());
+        let mut clients: Vec<Arc<Http>> = previous.map(Self::clients).unwrap_or_default();
+        let mut issuers = HashMap::new();
+        for IssuerKeys { issuer, source } in &config.trusted_token_issuers {
+            let source = match source {
+                KeySource::Endpoint(endpoint) => Ok(Source::Endpoint(endpoint.clone())),
+                KeySource::Discovery(discovery) => Ok(Source::Discovery(discovery.clone())),
+                KeySource::Fixed(fixed) => Err(Arc::clone(&fixed.keys)),
+            };
+            let keys = match source {
+                Err(_) if !issuer.enabled => Keys::Disabled("fixed"),
+                Err(fixed) => Keys::Fixed(fixed),
+                Ok(source) if !issuer.enabled => Keys::Disabled(source.kind()),
+                Ok(source) => Keys::Fetched(match find(previous, &issuer.name, &source) {
+                    Found::Same(same) => same,
+                    Found::Other(seed) => {
+                        let parts = Parts {
+                            name: Arc::clone(&issuer.name),
+                            http: client(&mut clients, &source),
+                            source,
+                            cache: cache.clone(),
+                            metrics: Arc::clone(metrics),
+                        };
+                        Arc::new(FetchedIssuer::start(parts, seed))
+                    }
+                }),
+            };
+            issuers.insert(Arc::clone(&issuer.name), keys);
+        }
+        let names = config.trusted_token_issuers.iter().map(|keys| &keys.issuer.name);
+        Self { issuers, order: names.cloned().collect(), cache }
     }
 
     /// The keys to verify a pending exchange with: those at hand, or fresher ones where those at
     /// hand have none that fits.
     pub async fn resolve(&self, pending: &Pending) -> Result<Arc<KeySet>, Failure> {
-        let _ = pending;
-        todo!()
+        match self.issuers.get(&pending.issuer().name) {
+            Some(Keys::Fixed(keys)) => Ok(Arc::clone(keys)),
+            Some(Keys::Fetched(issuer)) => issuer.resolve(|keys| pending.has_key_in(keys)).await,
+            Some(Keys::Disabled(_)) | None => Err(Failure::KeysUnavailable),
+        }
+    }
+
+    /// How the keys of each issuer are, in the order of the configuration.
+    pub fn status(&self) -> Vec<IssuerStatus> {
+        let known = self.order.iter().filter_map(|name| Some((name, self.issuers.get(name)?)));
+        known.map(|(name, keys)| status(name, keys)).collect()
+    }
+
+    fn fetched(&self) -> impl Iterator<Item = &Arc<FetchedIssuer>> {
+        self.issuers.values().filter_map(|keys| match keys {
+            Keys::Fetched(issuer) => Some(issuer),
+            Keys::Fixed(_) | Keys::Disabled(_) => None,
+        })
+    }
+
+    fn clients(&self) -> Vec<Arc<Http>> {
+        self.fetched().map(|issuer| Arc::clone(issuer.http())).collect()
+    }
+}
+
+enum Found {
+    /// The very issuer, with all that goes on there.
+    Same(Arc<FetchedIssuer>),
+    /// Another one, perhaps with keys to begin with.
+    Other(Option<Seed>),
+}
+
+/// What of an earlier configuration may be taken over. A source that is asked by other means, such
+/// as with a new token, serves what it brought until it has been asked.
+fn find(previous: Option<&KeyRing>, name: &Arc<str>, source: &Source) -> Found {
+    let Some(previous) = previous else { return Found::Other(None) };
+    let same = previous.fetched().find(|one| one.name() == name && one.source().equals(source));
+    if let Some(same) = same {
+        return Found::Same(Arc::clone(same));
+    }
+    let equal = previous.fetched().find(|one| one.source().equals(source));
+    let similar = || previous.fetched().find(|one| one.source().brings_the_same(source));
+    Found::Other(
+        equal.and_then(|one| one.seed(false)).or_else(|| similar().and_then(|one| one.seed(true))),
+    )
+}
+
+/// One client for each set of roots.
+fn client(clients: &mut Vec<Arc<Http>>, source: &Source) -> Arc<Http> {
+    if let Some(known) = clients.iter().find(|known| known.ca() == source.ca()) {
+        return Arc::clone(known);
+    }
+    let new = Arc::new(Http::new(source.ca().cloned()));
+    clients.push(Arc::clone(&new));
+    new
+}
+
+fn status(name: &Arc<str>, keys: &Keys) -> IssuerStatus {
+    let (source, state, keys) = match keys {
+        Keys::Fetched(issuer) => return issuer.status(),
+        Keys::Fixed(keys) => ("fixed", KeyState::Fixed, keys.len()),
+        Keys::Disabled(source) => (*source, KeyState::Disabled, 0),
+    };
+    IssuerStatus {
+        name: Arc::clone(name),
+        source,
+        state,
+        keys,
+        age_seconds: None,
+        last_error: None,
+        next_fetch_in_seconds: None,
     }
 }

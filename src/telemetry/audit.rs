@@ -1,10 +1,73 @@
 //! Audit events: one for each decision.
+//!
+//! An event has only fields whose values are configured, verified or ours. `sub` is never in it:
+//! `sub_hash` tells whether two events concern one subject, and lets whoever knows a subject find
+//! its events. It is SHA-256 over the issuer's name and `sub`, each after its length in bytes as 8
+//! octets, big-endian; in base64url without padding.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::metrics::{GRANTED, NO_REASON};
 use crate::exchange::Record;
-use crate::exchange::error::Refusal;
+use crate::exchange::error::{Level, Refusal};
+use crate::secret::sha256;
+
+/// The most characters of a `jti` that somebody else chose.
+const MAX_JWT_ID: usize = 128;
+
+/// One macro call for each level, because a level is a constant of its call site.
+macro_rules! event {
+    ($level:expr, $($fields:tt)*) => {
+        match $level {
+            Level::Info => tracing::info!(target: "audit", $($fields)*),
+            Level::Warn => tracing::warn!(target: "audit", $($fields)*),
+            Level::Error => tracing::error!(target: "audit", $($fields)*),
+        }
+    };
+}
 
 /// Writes the audit event of one exchange, target `audit`.
 pub fn exchange(decision: &str, record: &Record, refusal: Option<Refusal>) {
-    let _ = (decision, record, refusal);
-    todo!()
+    let (outcome, reason, level) = match refusal.map(Refusal::outcome) {
+        None => (GRANTED, NO_REASON, Level::Info),
+        Some(refused) => (refused.blame.as_str(), refused.reason.as_str(), refused.level),
+    };
+    let issuer = record.issuer.as_deref();
+    let sub_hash =
+        record.subject.as_deref().map(|subject| subject_hash(issuer.unwrap_or_default(), subject));
+    let subject_jti = record.subject_jwt_id.as_deref().map(shortened);
+    let minted = record.minted.as_ref();
+    let audiences = minted.map(|minted| minted.audiences.join(" "));
+    event!(
+        level,
+        decision,
+        outcome,
+        reason,
+        client = record.client.as_deref(),
+        issuer,
+        sub_hash = sub_hash.as_deref(),
+        subject_jti,
+        jti = minted.map(|minted| minted.jwt_id.as_str()),
+        kid = minted.map(|minted| minted.kid.as_str()),
+        audiences = audiences.as_deref(),
+        scope = minted.and_then(|minted| minted.scope.as_deref()),
+        exp = minted.map(|minted| minted.expires_at.as_secs()),
+        "exchange"
+    );
+}
+
+/// What stands for a subject in the log.
+pub fn subject_hash(issuer: &str, subject: &str) -> String {
+    let mut bytes = Vec::with_capacity(issuer.len() + subject.len() + 16);
+    for part in [issuer, subject] {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    URL_SAFE_NO_PAD.encode(sha256(&bytes))
+}
+
+fn shortened(text: &str) -> &str {
+    let end = text.char_indices().nth(MAX_JWT_ID).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or_default()
 }

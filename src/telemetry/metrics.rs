@@ -1,41 +1,396 @@
 //! Prometheus metrics, with labels from closed sets only.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::config::Config;
+use arc_swap::ArcSwap;
+use prometheus::core::{Collector, Metric, MetricVec, MetricVecBuilder};
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+use tokio::time::Instant;
+
+use super::labels::{METHODS, Names, STATUS_CLASSES, method_index, status_index};
+use crate::config::{Config, KeySource};
 use crate::exchange::Record;
 use crate::exchange::error::Refusal;
 
+/// Seconds, from half a millisecond to the longest that anything may take.
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The outcome of what was granted, and its reason.
+pub(super) const GRANTED: &str = "granted";
+pub(super) const NO_REASON: &str = "none";
+
+/// How an attempt to fetch a JWKS ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchOutcome {
+    Ok,
+    NotModified,
+    Failed,
+}
+
+impl FetchOutcome {
+    const ALL: [Self; 3] = [Self::Ok, Self::NotModified, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotModified => "not_modified",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What is shown of one issuer's fetched keys. It is shown for as long as its owner keeps it.
+#[derive(Debug)]
+pub struct JwksGauge {
+    issuer: Arc<str>,
+    /// When the issuer last confirmed its keys, and how many there are.
+    confirmed: Mutex<Option<(Instant, usize)>>,
+}
+
+impl JwksGauge {
+    pub fn confirm(&self, at: Instant, keys: usize) {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, keys));
+    }
+}
+
+/// Whose labels there are, and what only the configuration says.
+#[derive(Debug, Default)]
+struct Configured {
+    issuers: Names,
+    clients: Names,
+    /// Of each issuer with certificates, the earliest end of one, in Unix time.
+    certificates: Vec<(Arc<str>, u64)>,
+    granted: HashMap<String, IntCounter>,
+    granted_by_client: HashMap<String, IntCounter>,
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
-pub struct Metrics {}
+pub struct Metrics {
+    registry: Registry,
+    exchanges: IntCounterVec,
+    exchanges_by_client: IntCounterVec,
+    exchange_duration: Histogram,
+    /// By method, then by status class.
+    upstream_requests: Vec<Vec<IntCounter>>,
+    upstream_duration: Histogram,
+    jwks_fetches: IntCounterVec,
+    jwks_age: GaugeVec,
+    jwks_keys: IntGaugeVec,
+    config_applied: IntCounter,
+    config_refused: IntCounter,
+    config_last_reload_successful: IntGauge,
+    certificate_not_after: IntGaugeVec,
+    configured: ArcSwap<Configured>,
+    /// Held while the gauges that are computed at each scrape are.
+    jwks: Mutex<Vec<Weak<JwksGauge>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Metrics {
+    /// All series without the name of an issuer or a client stand at 0 from here on.
     pub fn new() -> Self {
-        todo!()
+        let registry = registry();
+        let upstream = registered(
+            &registry,
+            counters(
+                "upstream_requests_total",
+                "Answers of the upstream, by method and class of status.",
+                &["method", "status_class"],
+            ),
+        );
+        let reloads = registered(
+            &registry,
+            counters("config_reloads_total", "Attempts to reload the configuration.", &["outcome"]),
+        );
+        let build =
+            registered(&registry, gauges("build_info", "The version that runs.", &["version"]));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let successful = registered(
+            &registry,
+            gauges(
+                "config_last_reload_successful",
+                "1 where the last attempt to load the configuration succeeded, otherwise 0.",
+                &[],
+            ),
+        );
+        let successful = successful.with_label_values::<&str>(&[]);
+        successful.set(1);
+        let by_class = |method: &str| {
+            let class = |class: &&str| upstream.with_label_values(&[method, class]);
+            STATUS_CLASSES.iter().map(class).collect()
+        };
+        Self {
+            exchanges: registered(
+                &registry,
+                counters(
+                    "exchanges_total",
+                    "Exchanges by trusted token issuer, outcome and exact reason.",
+                    &["issuer", "outcome", "reason"],
+                ),
+            ),
+            exchanges_by_client: registered(
+                &registry,
+                counters(
+                    "exchanges_by_client_total",
+                    "Exchanges by application and outcome.",
+                    &["client", "outcome"],
+                ),
+            ),
+            exchange_duration: registered(
+                &registry,
+                histogram(
+                    "exchange_duration_seconds",
+                    "From the end of an exchange's request to its answer.",
+                ),
+            ),
+            upstream_requests: METHODS.iter().map(|method| by_class(method)).collect(),
+            upstream_duration: registered(
+                &registry,
+                histogram(
+                    "upstream_duration_seconds",
+                    "From a request's start upstream to the end of the answer.",
+                ),
+            ),
+            jwks_fetches: registered(
+                &registry,
+                counters(
+                    "jwks_fetches_total",
+                    "Attempts to fetch a trusted token issuer's keys.",
+                    &["issuer", "outcome"],
+                ),
+            ),
+            jwks_age: registered(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "jwks_age_seconds",
+                        "Since a trusted token issuer last confirmed its keys.",
+                    ),
+                    &["issuer"],
+                ),
+            ),
+            jwks_keys: registered(
+                &registry,
+                gauges(
+                    "jwks_keys",
+                    "Usable keys of a trusted token issuer that were fetched.",
+                    &["issuer"],
+                ),
+            ),
+            config_applied: reloads.with_label_values(&["applied"]),
+            config_refused: reloads.with_label_values(&["refused"]),
+            config_last_reload_successful: successful,
+            certificate_not_after: registered(
+                &registry,
+                gauges(
+                    "certificate_not_after_timestamp_seconds",
+                    "The earliest end of validity among a trusted token issuer's certificates.",
+                    &["issuer"],
+                ),
+            ),
+            configured: ArcSwap::default(),
+            jwks: Mutex::default(),
+            registry,
+        }
     }
 
-    /// Takes over the names of a configuration that is about to serve.
+    /// Takes over the names of a configuration that is about to serve: what was granted stands at
+    /// 0 for each, and names that are gone are forgotten.
     pub fn configure(&self, config: &Config) {
-        let _ = config;
-        todo!()
+        let most = config.admin.metric_labels_max;
+        let issuers = config.trusted_token_issuers.iter().map(|keys| &keys.issuer.name);
+        let issuers = Names::first(issuers, most);
+        let clients = config.policy.applications().map(|application| &application.name);
+        let clients = Names::first(clients, most);
+        let certificates = config.trusted_token_issuers.iter().filter_map(|keys| {
+            let KeySource::Fixed(fixed) = &keys.source else { return None };
+            Some((Arc::clone(&keys.issuer.name), fixed.not_after?.as_secs()))
+        });
+        let granted = issuers.iter().map(|issuer| {
+            let labels = [issuer, GRANTED, NO_REASON];
+            (issuer.to_owned(), self.exchanges.with_label_values(&labels))
+        });
+        let granted_by_client = clients.iter().map(|client| {
+            let counter = self.exchanges_by_client.with_label_values(&[client, GRANTED]);
+            (client.to_owned(), counter)
+        });
+        for keys in &config.trusted_token_issuers {
+            let own = issuers.label(Some(&keys.issuer.name)) == &*keys.issuer.name;
+            let fetched = match keys.source {
+                KeySource::Endpoint(_) | KeySource::Discovery(_) => keys.issuer.enabled,
+                KeySource::Fixed(_) => false,
+            };
+            for outcome in FetchOutcome::ALL.iter().filter(|_| own && fetched) {
+                self.jwks_fetches.with_label_values(&[&keys.issuer.name, outcome.as_str()]);
+            }
+        }
+        let configured = Configured {
+            certificates: certificates.collect(),
+            granted: granted.collect(),
+            granted_by_client: granted_by_client.collect(),
+            issuers,
+            clients,
+        };
+        forget(&self.exchanges, "issuer", &configured.issuers);
+        forget(&self.jwks_fetches, "issuer", &configured.issuers);
+        forget(&self.exchanges_by_client, "client", &configured.clients);
+        self.configured.store(Arc::new(configured));
     }
 
     /// Counts one exchange, however it ended.
     pub fn exchange(&self, record: &Record, refusal: Option<Refusal>, took: Duration) {
-        let _ = (record, refusal, took);
-        todo!()
+        let configured = self.configured.load();
+        let (issuer, client) = (record.issuer.as_deref(), record.client.as_deref());
+        let (outcome, reason) = match refusal.map(Refusal::outcome) {
+            None => (GRANTED, NO_REASON),
+            Some(outcome) => (outcome.blame.as_str(), outcome.reason.as_str()),
+        };
+        let known = |known: &HashMap<String, IntCounter>, name: Option<&str>| {
+            known.get(name.filter(|_| refusal.is_none())?).cloned()
+        };
+        known(&configured.granted, issuer)
+            .unwrap_or_else(|| {
+                let issuer = configured.issuers.label(issuer);
+                self.exchanges.with_label_values(&[issuer, outcome, reason])
+            })
+            .inc();
+        known(&configured.granted_by_client, client)
+            .unwrap_or_else(|| {
+                let client = configured.clients.label(client);
+                self.exchanges_by_client.with_label_values(&[client, outcome])
+            })
+            .inc();
+        self.exchange_duration.observe(took.as_secs_f64());
     }
 
     /// Counts one answer of the upstream. `status` is `None` where it gave none.
     pub fn upstream(&self, method: &http::Method, status: Option<u16>, took: Duration) {
-        let _ = (method, status, took);
-        todo!()
+        let by_class = self.upstream_requests.get(method_index(method));
+        if let Some(counter) = by_class.and_then(|classes| classes.get(status_index(status))) {
+            counter.inc();
+        }
+        self.upstream_duration.observe(took.as_secs_f64());
     }
 
     /// Counts one attempt to reload the configuration.
     pub fn config_reload(&self, applied: bool) {
-        let _ = applied;
-        todo!()
+        if applied { &self.config_applied } else { &self.config_refused }.inc();
+        self.config_last_reload_successful.set(applied.into());
     }
+
+    /// Counts one attempt to fetch the keys of the issuer with this name.
+    pub fn jwks_fetch(&self, issuer: &str, outcome: FetchOutcome) {
+        let configured = self.configured.load();
+        let issuer = configured.issuers.label(Some(issuer));
+        self.jwks_fetches.with_label_values(&[issuer, outcome.as_str()]).inc();
+    }
+
+    /// What is to be shown of an issuer's fetched keys, until it is dropped.
+    pub fn jwks_gauge(&self, issuer: &Arc<str>) -> Arc<JwksGauge> {
+        let gauge = JwksGauge { issuer: Arc::clone(issuer), confirmed: Mutex::default() };
+        let gauge = Arc::new(gauge);
+        let mut all = self.jwks.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|gauge| gauge.strong_count() > 0);
+        all.push(Arc::downgrade(&gauge));
+        gauge
+    }
+
+    /// The text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        let mut jwks = self.jwks.lock().unwrap_or_else(PoisonError::into_inner);
+        jwks.retain(|gauge| gauge.strong_count() > 0);
+        self.compute_gauges(&jwks);
+        let families = self.registry.gather();
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+    }
+
+    /// Issuers that share a label show the oldest keys, all keys, and the certificate that ends
+    /// first.
+    fn compute_gauges(&self, jwks: &[Weak<JwksGauge>]) {
+        let configured = self.configured.load();
+        // Of two with one name the later one is in use.
+        let by_name: BTreeMap<_, _> = jwks
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|gauge| (Arc::clone(&gauge.issuer), gauge))
+            .collect();
+        let now = Instant::now();
+        self.jwks_age.reset();
+        self.jwks_keys.reset();
+        self.certificate_not_after.reset();
+        for (name, gauge) in by_name {
+            let confirmed = *gauge.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+            let label = configured.issuers.label(Some(&name));
+            let keys = self.jwks_keys.with_label_values(&[label]);
+            let Some((at, count)) = confirmed else { continue };
+            keys.add(i64::try_from(count).unwrap_or(i64::MAX));
+            let age = self.jwks_age.with_label_values(&[label]);
+            age.set(age.get().max(now.saturating_duration_since(at).as_secs_f64()));
+        }
+        for (name, not_after) in &configured.certificates {
+            let label = configured.issuers.label(Some(name));
+            let gauge = self.certificate_not_after.with_label_values(&[label]);
+            let not_after = i64::try_from(*not_after).unwrap_or(i64::MAX);
+            let earlier = Some(gauge.get()).filter(|earlier| *earlier != 0);
+            gauge.set(earlier.unwrap_or(not_after).min(not_after));
+        }
+    }
+}
+
+/// Removes the series of names that have no label any more.
+fn forget<B>(of: &MetricVec<B>, label: &str, names: &Names)
+where
+    B: MetricVecBuilder,
+    MetricVec<B>: Collector,
+    B::M: Metric,
+{
+    for family in of.collect() {
+        for series in family.get_metric() {
+            let labels: HashMap<_, _> =
+                series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if labels.get(label).is_some_and(|value| !names.has_label(value)) {
+                // It may be gone already, which is what is wanted.
+                let _ = of.remove(&labels);
+            }
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the prefix is a constant, and every test builds it")]
+fn registry() -> Registry {
+    Registry::new_custom(Some("cambio".to_owned()), None).expect("the prefix is a name")
+}
+
+#[expect(clippy::expect_used, reason = "names are constants, and every test registers them")]
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
+    let collector = collector.expect("the metric is well-formed");
+    registry.register(Box::new(collector.clone())).expect("no two metrics have one name");
+    collector
+}
+
+fn counters(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    IntGaugeVec::new(Opts::new(name, help), labels)
+}
+
+fn histogram(name: &str, help: &str) -> prometheus::Result<Histogram> {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()))
 }

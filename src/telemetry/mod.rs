@@ -1,5 +1,6 @@
 //! Metrics, audit events and logs.
 
 pub mod audit;
+mod labels;
 pub mod log;
 pub mod metrics;

@@ -1,0 +1,174 @@
+//! One GET of a document that somebody else serves, held to bounds in size, time and place.
+
+use std::error::Error as _;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH,
+};
+use http::{HeaderMap, StatusCode};
+use reqwest::{Certificate, Client, ClientBuilder, Response};
+use rustls_pki_types::CertificateDer;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::error::KeyError;
+use super::freshness;
+use crate::jwt::key_set::{KeySetError, MAX_DOCUMENT};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For one answer, from connecting to its last byte.
+pub(super) const TOTAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest entity tag that is kept.
+const MAX_ETAG: usize = 256;
+const USER_AGENT: &str = concat!("cambio/", env!("CARGO_PKG_VERSION"));
+
+/// What to ask for.
+#[derive(Debug)]
+pub(super) struct Get<'a> {
+    pub(super) url: &'a Url,
+    pub(super) accept: &'static str,
+    pub(super) bearer_token: Option<&'a SecretString>,
+    /// Of what is at hand.
+    pub(super) etag: Option<&'a HeaderValue>,
+}
+
+/// What came.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Document { body: Vec<u8>, etag: Option<HeaderValue>, ttl: Duration },
+    NotModified { ttl: Duration },
+}
+
+/// HTTP clients that trust one set of roots. Each is built when it is first needed: roots take
+/// time to load, and there may be none.
+#[derive(Debug)]
+pub(super) struct Http {
+    ca: Option<Vec<CertificateDer<'static>>>,
+    plain: OnceLock<Option<Client>>,
+    tls: OnceLock<Option<Client>>,
+}
+
+impl Http {
+    pub(super) const fn new(ca: Option<Vec<CertificateDer<'static>>>) -> Self {
+        Self { ca, plain: OnceLock::new(), tls: OnceLock::new() }
+    }
+
+    pub(super) const fn ca(&self) -> Option<&Vec<CertificateDer<'static>>> {
+        self.ca.as_ref()
+    }
+
+    /// Asks once. Redirects, proxies and cookies are out of the question.
+    pub(super) async fn get(self: &Arc<Self>, get: Get<'_>) -> Result<Answer, KeyError> {
+        let client = self.client(get.url.scheme() == "https").await?;
+        let mut request = client
+            .get(get.url.clone())
+            .header(ACCEPT, get.accept)
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some(etag) = get.etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        if let Some(token) = get.bearer_token {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+                .map_err(|_| KeyError::Client)?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let response = request.send().await.map_err(|error| classify(&error))?;
+        let status = response.status();
+        let ttl = freshness::ttl(response.headers());
+        match status {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if get.etag.is_some() => {
+                return Ok(Answer::NotModified { ttl });
+            }
+            status if status.is_redirection() => return Err(KeyError::Redirect),
+            status => return Err(KeyError::Status(status.as_u16())),
+        }
+        if is_encoded(response.headers()) {
+            return Err(KeyError::Encoded);
+        }
+        let etag =
+            response.headers().get(ETAG).filter(|etag| etag.as_bytes().len() <= MAX_ETAG).cloned();
+        Ok(Answer::Document { body: read(response).await?, etag, ttl })
+    }
+
+    /// Loading roots reads files, so it is done where it may take its time.
+    async fn client(self: &Arc<Self>, tls: bool) -> Result<Client, KeyError> {
+        if !tls {
+            let plain = || builder().tls_certs_only([]).build().ok();
+            return self.plain.get_or_init(plain).clone().ok_or(KeyError::Client);
+        }
+        if let Some(client) = self.tls.get() {
+            return client.clone().ok_or(KeyError::Client);
+        }
+        let http = Arc::clone(self);
+        let built = tokio::task::spawn_blocking(move || {
+            http.tls.get_or_init(|| tls_client(http.ca.as_deref())).clone()
+        });
+        built.await.ok().flatten().ok_or(KeyError::Client)
+    }
+}
+
+/// A client of `https` URLs alone. Roots of its own are the only ones that it trusts.
+fn tls_client(ca: Option<&[CertificateDer<'static>]>) -> Option<Client> {
+    let mut builder = builder().https_only(true);
+    if let Some(ca) = ca {
+        let roots: Result<Vec<_>, _> = ca.iter().map(|root| Certificate::from_der(root)).collect();
+        builder = builder.tls_certs_only(roots.ok()?);
+    }
+    builder.build().ok()
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .no_gzip()
+        .no_brotli()
+        .no_deflate()
+        .no_zstd()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT)
+        .pool_max_idle_per_host(0)
+}
+
+/// Whether the body is anything but the document itself (RFC 9110 §8.4): a small body that grows
+/// on decoding would get around the bound on size.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONTENT_ENCODING)
+        .into_iter()
+        .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// The body, as long as it stays within bounds by what arrives, not by what is announced.
+async fn read(mut response: Response) -> Result<Vec<u8>, KeyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
+        if body.len() + chunk.len() > MAX_DOCUMENT {
+            return Err(KeySetError::TooLarge.into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn classify(error: &reqwest::Error) -> KeyError {
+    if error.is_timeout() {
+        return KeyError::Timeout;
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return KeyError::Tls;
+        }
+        cause = error.source();
+    }
+    if error.is_connect() { KeyError::Connect } else { KeyError::Interrupted }
+}

@@ -1,0 +1,253 @@
+//! Where an issuer's keys are fetched: a JWKS endpoint, or the one that its metadata names.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use rustls_pki_types::CertificateDer;
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::error::KeyError;
+use super::fetch::{Answer, Get, Http};
+use crate::config::{Discovery, Endpoint};
+use crate::jwt::json;
+use crate::jwt::key_set::{KeyRefused, KeySet, KeySetError, SkippedKey, VerificationKey};
+
+const ACCEPT_JWKS: &str = "application/jwk-set+json, application/json";
+const ACCEPT_METADATA: &str = "application/json";
+
+/// A place that keys are fetched from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Endpoint(Endpoint),
+    Discovery(Discovery),
+}
+
+/// A key set as it was fetched.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    pub(super) keys: Arc<KeySet>,
+    pub(super) skipped: Vec<SkippedKey>,
+    pub(super) url: Url,
+    pub(super) etag: Option<HeaderValue>,
+}
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    Document(Document, Duration),
+    /// What is at hand is still what there is.
+    NotModified(Duration),
+}
+
+impl Source {
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Endpoint(_) => "endpoint",
+            Self::Discovery(_) => "discovery",
+        }
+    }
+
+    pub(super) const fn ca(&self) -> Option<&Vec<CertificateDer<'static>>> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.ca.as_ref(),
+            Self::Discovery(discovery) => discovery.ca.as_ref(),
+        }
+    }
+
+    /// Whether the other one would bring the same document, so that it may be taken over.
+    pub(super) fn brings_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Endpoint(one), Self::Endpoint(two)) => one.url == two.url && one.ca == two.ca,
+            (Self::Discovery(one), Self::Discovery(two)) => {
+                one.metadata == two.metadata
+                    && one.issuer == two.issuer
+                    && one.origins == two.origins
+                    && one.ca == two.ca
+            }
+            (Self::Endpoint(_), Self::Discovery(_)) | (Self::Discovery(_), Self::Endpoint(_)) => {
+                false
+            }
+        }
+    }
+
+    /// Whether it is also fetched by the same means.
+    pub(super) fn equals(&self, other: &Self) -> bool {
+        let token = |source: &Self| match source {
+            Self::Endpoint(endpoint) => {
+                endpoint.bearer_token.as_ref().map(|token| token.expose_secret().to_owned())
+            }
+            Self::Discovery(_) => None,
+        };
+        self.brings_the_same(other) && token(self) == token(other)
+    }
+
+    /// Fetches the keys. `at_hand` is what an earlier fetch brought.
+    pub(super) async fn fetch(
+        &self,
+        http: &Arc<Http>,
+        at_hand: Option<&Document>,
+    ) -> Result<Fetched, KeyError> {
+        let discovered;
+        let (url, bearer_token) = match self {
+            Self::Endpoint(endpoint) => (&endpoint.url, endpoint.bearer_token.as_ref()),
+            Self::Discovery(discovery) => {
+                discovered = discover(discovery, http).await?;
+                (&discovered, None)
+            }
+        };
+        let etag = at_hand.filter(|at_hand| at_hand.url == *url).and_then(|own| own.etag.as_ref());
+        match http.get(Get { url, accept: ACCEPT_JWKS, bearer_token, etag }).await? {
+            Answer::NotModified { ttl } => Ok(Fetched::NotModified(ttl)),
+            Answer::Document { body, etag, ttl } => {
+                let (keys, skipped) = KeySet::from_jwks(&body).map_err(|error| match error {
+                    KeySetError::NoUsableKey if gives_private_keys_away(&body) => {
+                        KeyError::PrivateKeys
+                    }
+                    other => other.into(),
+                })?;
+                let keys = Arc::new(keys);
+                Ok(Fetched::Document(Document { keys, skipped, url: url.clone(), etag }, ttl))
+            }
+        }
+    }
+}
+
+/// Whether a set without a usable key has private ones.
+fn gives_private_keys_away(jwks: &[u8]) -> bool {
+    let object = json::parse_object(jwks).unwrap_or_default();
+    let Some(Value::Array(members)) = object.get("keys") else { return false };
+    members
+        .iter()
+        .any(|jwk| matches!(VerificationKey::from_jwk(jwk), Err(KeyRefused::PrivateMaterial)))
+}
+
+/// The `jwks_uri` of the first metadata document that can be used (OpenID Connect Discovery §4.3,
+/// RFC 8414 §3.3).
+async fn discover(discovery: &Discovery, http: &Arc<Http>) -> Result<Url, KeyError> {
+    let mut why = KeyError::Metadata;
+    for (tried, url) in discovery.metadata.iter().enumerate() {
+        match jwks_uri(discovery, url, http).await {
+            Ok(jwks_uri) => return Ok(jwks_uri),
+            // What is simply not there says less than what is there and wrong.
+            Err(KeyError::Status(404)) if tried > 0 => {}
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+async fn jwks_uri(discovery: &Discovery, url: &Url, http: &Arc<Http>) -> Result<Url, KeyError> {
+    let get = Get { url, accept: ACCEPT_METADATA, bearer_token: None, etag: None };
+    let body = match http.get(get).await {
+        Ok(Answer::Document { body, .. }) => body,
+        Ok(Answer::NotModified { .. }) | Err(KeyError::Set(_)) => return Err(KeyError::Metadata),
+        Err(error) => return Err(error),
+    };
+    let metadata = json::parse_object(&body).map_err(|_| KeyError::Metadata)?;
+    // To the byte, or one issuer could speak for another.
+    if metadata.get("issuer").and_then(Value::as_str) != Some(&discovery.issuer) {
+        return Err(KeyError::MetadataIssuer);
+    }
+    let jwks_uri = metadata.get("jwks_uri").and_then(Value::as_str).ok_or(KeyError::Metadata)?;
+    permitted(discovery, jwks_uri).ok_or(KeyError::JwksUri)
+}
+
+/// A URL that was learnt is followed only where the configuration could have meant it, so that
+/// whoever writes the metadata can't make us ask hosts of their choice.
+fn permitted(discovery: &Discovery, jwks_uri: &str) -> Option<Url> {
+    let url = Url::parse(jwks_uri).ok()?;
+    let issuer = Url::parse(&discovery.issuer).ok()?;
+    let secure = url.scheme() == "https"
+        || url.scheme() == "http"
+            && issuer.scheme() == "http"
+            && is_loopback(&url)
+            && is_loopback(&issuer);
+    let known = url.origin() == issuer.origin()
+        || discovery.origins.iter().any(|origin| url.origin() == origin.origin());
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    (secure && known && plain).then_some(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn discovery(issuer: &str) -> Discovery {
+        Discovery {
+            metadata: Vec::new(),
+            issuer: issuer.to_owned(),
+            origins: vec![Url::parse("https://keys.example:8443/ignored").unwrap()],
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn a_learnt_url_is_https_on_a_known_origin() {
+        let secure = discovery("https://issuer.example/realm");
+        for good in [
+            "https://issuer.example/jwks",
+            "https://issuer.example:443/jwks?x=1",
+            "https://keys.example:8443/jwks",
+        ] {
+            assert!(permitted(&secure, good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "/jwks",
+            "http://issuer.example/jwks",
+            "https://issuer.example:8443/jwks",
+            "https://keys.example/jwks",
+            "https://issuer.example.evil.example/jwks",
+            "https://evil.example/jwks",
+            "https://issuer.example@evil.example/jwks",
+            "https://user@issuer.example/jwks",
+            "https://issuer.example/jwks#x",
+            "http://127.0.0.1/jwks",
+            "http://169.254.169.254/latest/meta-data",
+            "file:///etc/passwd",
+            "data:application/json,{}",
+        ] {
+            assert!(permitted(&secure, bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_learnt_only_from_loopback_for_loopback() {
+        let loopback = discovery("http://127.0.0.1:9000");
+        assert!(permitted(&loopback, "http://127.0.0.1:9000/jwks").is_some());
+        assert!(permitted(&loopback, "http://127.0.0.1:9001/jwks").is_none());
+        assert!(permitted(&loopback, "http://192.0.2.1:9000/jwks").is_none());
+        let elsewhere = discovery("http://issuer.example");
+        assert!(permitted(&elsewhere, "http://issuer.example/jwks").is_none());
+    }
+
+    #[test]
+    fn a_token_that_changed_brings_the_same_by_other_means() {
+        let source = |url: &str, token: Option<&str>| {
+            Source::Endpoint(Endpoint {
+                url: Url::parse(url).unwrap(),
+                ca: None,
+                bearer_token: token.map(Into::into),
+            })
+        };
+        let one = source("https://a.example/jwks", Some("1"));
+        assert!(one.equals(&source("https://a.example/jwks", Some("1"))));
+        assert!(!one.equals(&source("https://a.example/jwks", Some("2"))));
+        assert!(one.brings_the_same(&source("https://a.example/jwks", None)));
+        assert!(!one.brings_the_same(&source("https://a.example/other", Some("1"))));
+        assert!(!one.brings_the_same(&Source::Discovery(discovery("https://a.example"))));
+    }
+}

@@ -1,3 +1,12 @@
 //! Arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Before anything else can choose another one. It fails only where one was chosen already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    cambio::cli::run()
+}

@@ -1,8 +1,22 @@
 //! The configuration: raw YAML → every fault with its place → [`Config`], whose settings hold
 //! together.
 
+mod check;
+mod document;
+mod fault;
+mod raw;
+mod scalar;
+mod schema;
+mod shape;
+mod suggestion;
+
+pub use document::MAX_BYTES;
+pub use fault::{Fault, Severity};
+pub use schema::schema;
+
+use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,4 +156,70 @@ pub struct FixedKeys {
     pub keys: Arc<KeySet>,
     /// The earliest end of a certificate's validity.
     pub not_after: Option<Timestamp>,
+}
+
+/// What a configuration is read in the light of.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Its own path, for findings and for [`Config::files`].
+    pub file: &'a Path,
+    /// What relative paths are relative to.
+    pub folder: &'a Path,
+    /// Looks an environment variable up.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// Certificates may have expired by then.
+    pub now: Timestamp,
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// Reads a configuration file and all that it names; nothing is fetched. Beside the configuration
+/// stand the warnings; instead of it, every fault, and the warnings among them.
+pub fn load(path: &Path) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(message) => {
+            let findings = fault::Findings::new(path);
+            findings.add(Severity::Fault, fault::Mark::START, String::new(), message);
+            return Err(findings.into_sorted());
+        }
+    };
+    let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let surroundings = Surroundings {
+        file: path,
+        folder: path.parent().unwrap_or(Path::new("")),
+        environment: &|name| std::env::var(name).ok(),
+        now: Timestamp::from_secs(since_epoch.as_secs()),
+    };
+    parse(&text, &surroundings)
+}
+
+/// The text of a file, as far as [`parse`] wants it.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("the file can't be read: {}", error.kind());
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut text = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+/// As [`load`], of a text that was read already.
+pub fn parse(
+    text: &[u8],
+    surroundings: &Surroundings<'_>,
+) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+    let findings = fault::Findings::new(surroundings.file);
+    let config = document::Document::parse(text, &findings).and_then(|document| {
+        let raw = shape::read(&document, &findings)?;
+        check::Check::new(&document, &findings, surroundings).run(&raw)
+    });
+    let is_faulty = findings.has_fault();
+    match config {
+        Some(config) if !is_faulty => Ok((config, findings.into_sorted())),
+        Some(_) | None => Err(findings.into_sorted()),
+    }
 }

@@ -50,8 +50,7 @@ impl Forge {
         let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), generated, kid, None).unwrap();
         let mut jwk = serde_json::to_value(key.jwk()).unwrap();
         jwk["alg"] = json!(algorithm.as_str());
-        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-        Self { algorithm, pkcs8: STANDARD.decode(body).unwrap(), jwk }
+        Self { algorithm, pkcs8: pkcs8(&pem), jwk }
     }
 
     pub fn kid(&self) -> &str {
@@ -96,11 +95,17 @@ impl Forge {
             Algorithm::ES256 => ec(&sig::ECDSA_P256_SHA256_FIXED_SIGNING),
             Algorithm::ES384 => ec(&sig::ECDSA_P384_SHA384_FIXED_SIGNING),
             Algorithm::EdDSA => {
-                let pair = sig::Ed25519KeyPair::from_pkcs8(&self.pkcs8).unwrap();
+                let pair = sig::Ed25519KeyPair::from_pkcs8_maybe_unchecked(&self.pkcs8).unwrap();
                 pair.sign(input).as_ref().to_vec()
             }
         }
     }
+}
+
+/// The octets of a private key in PEM.
+pub fn pkcs8(pem: &str) -> Vec<u8> {
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    STANDARD.decode(body).unwrap()
 }
 
 /// The partner's key for each algorithm, made once.

@@ -1,0 +1,319 @@
+//! Applications: who may call, how they prove it, and what they may have.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reference::Privacy;
+use super::{Check, given};
+use crate::config::document::NodeId;
+use crate::config::raw::{
+    AccessToken, Application as RawApplication, ClientSecret, Format, GrantType, List, Maybe,
+    TrustedTokenIssuer,
+};
+use crate::config::scalar::{OneOrMany, Text};
+use crate::config::shape::Field;
+use crate::config::suggestion::did_you_mean;
+use crate::exchange::client::{AccessTokenSettings, Application, ApplicationType};
+use crate::oauth::grant_type;
+use crate::oauth::scope::Scope;
+use crate::secret::StoredSecret;
+
+/// The most secrets at a time. Each may cost a comparison.
+const MAX_SECRETS: usize = 4;
+
+impl Check<'_> {
+    pub(super) fn applications(
+        &self,
+        applications: Option<&Field<List<RawApplication>>>,
+        issuers: Option<&Field<List<TrustedTokenIssuer>>>,
+    ) -> Vec<Application> {
+        let nothing = |node| {
+            self.warn(node, "no application may exchange tokens: add one under `applications`");
+        };
+        let list = match applications {
+            Some(Field { value: Some(list), .. }) => list,
+            Some(Field { value: None, .. }) => return Vec::new(),
+            None => {
+                nothing(NodeId::ROOT);
+                return Vec::new();
+            }
+        };
+        let items: Vec<_> =
+            list.iter().filter_map(|field| Some((field.node, field.value.as_ref()?))).collect();
+        self.unique("client_id", items.iter().map(|(_, application)| &application.client_id));
+        self.shared_names(&items);
+        self.differing_hashes(&items);
+        let names: Option<Vec<&str>> = match issuers {
+            // Names that could not be read are not held against those who use them.
+            Some(Field { value: None, .. }) => None,
+            Some(Field { value: Some(list), .. }) => list
+                .iter()
+                .map(|field| Some(given(&field.value.as_ref()?.name)?.1.as_str()))
+                .collect(),
+            None => Some(Vec::new()),
+        };
+        let applications: Vec<_> = items
+            .iter()
+            .filter_map(|(node, raw)| self.application(*node, raw, names.as_deref()))
+            .collect();
+        if applications.len() == list.len()
+            && !applications
+                .iter()
+                .any(|application| application.allows(grant_type::TOKEN_EXCHANGE))
+        {
+            nothing(NodeId::ROOT);
+        }
+        applications
+    }
+
+    /// In metrics and logs two of one name can't be told apart.
+    fn shared_names(&self, applications: &[(NodeId, &RawApplication)]) {
+        let mut seen = std::collections::HashMap::new();
+        for (node, application) in applications {
+            let Some((_, name)) = given(&application.name).or(given(&application.client_id)) else {
+                continue;
+            };
+            if let Some(first) = seen.insert(name.as_str(), *node) {
+                let line = self.line(first);
+                self.warn(
+                    *node,
+                    format!("has the name of the application on line {line}: in metrics and logs they are one"),
+                );
+            }
+        }
+    }
+
+    /// The time that a comparison takes tells which hash it was held against.
+    fn differing_hashes(&self, applications: &[(NodeId, &RawApplication)]) {
+        let mut first: Option<(String, NodeId)> = None;
+        for (_, application) in applications {
+            let Some((_, secrets)) = given(&application.client_secret) else { continue };
+            for secret in secrets.fields() {
+                let Some((node, phc)) =
+                    secret.value.as_ref().and_then(|secret| given(&secret.hash))
+                else {
+                    continue;
+                };
+                let cost: Vec<_> = phc.as_str().split('$').take(4).collect();
+                let cost = cost.join("$");
+                match &first {
+                    None => first = Some((cost, node)),
+                    Some((other, _)) if *other == cost => {}
+                    Some((_, other)) => {
+                        let line = self.line(*other);
+                        self.warn(
+                            node,
+                            format!(
+                                "is hashed with other parameters than the one on line {line}: \
+                                 the time of an answer tells the clients apart, so hash them alike"
+                            ),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn application(
+        &self,
+        node: NodeId,
+        raw: &RawApplication,
+        issuers: Option<&[&str]>,
+    ) -> Option<Application> {
+        let client_id = self
+            .need(node, "client_id", "such as `client_id: portal`", &raw.client_id)
+            .and_then(|(node, id)| self.client_id(node, id));
+        self.unavailable("refresh_token", raw.refresh_token.as_ref());
+        self.unavailable("authentication", raw.authentication.as_ref());
+        let is_any = given(&raw.client_id).is_some_and(|(_, id)| id.as_str() == "*");
+        // Both come with clients whose secret the upstream knows: `type` and secret are not missed.
+        let is_later = raw.authentication.is_some() || is_any;
+        let kind = if is_later && raw.kind.is_none() {
+            None
+        } else {
+            let hint = "one of standard_oidc, traditional_web, mobile, single_page";
+            self.need(node, "type", hint, &raw.kind).map(|(_, kind)| ApplicationType::from(*kind))
+        };
+        let grant_types = if is_later && raw.allowed_grant_types.is_none() {
+            None
+        } else {
+            self.grant_types(node, raw)
+        };
+        if kind == Some(ApplicationType::SinglePage)
+            && grant_types
+                .as_ref()
+                .is_some_and(|types| types.iter().any(|own| own == grant_type::TOKEN_EXCHANGE))
+        {
+            self.fault(
+                raw.allowed_grant_types.as_ref().map_or(node, |field| field.node),
+                "a single_page application may not exchange tokens: remove token-exchange, or \
+                 change its `type`",
+            );
+        }
+        let secrets = self.secrets(node, raw, kind);
+        let name = given(&raw.name).map(|(node, name)| self.name(node, name));
+        let trusted_token_issuers = self.allowed_issuers(&raw.trusted_token_issuers, issuers);
+        let audiences = self.texts(&raw.audiences);
+        let scopes = self.scopes(&raw.scopes);
+        let access_token = self.access_token(raw.access_token.as_ref());
+        let client_id = client_id?;
+        Some(Application {
+            name: name.unwrap_or_else(|| Arc::from(client_id.as_str())),
+            audiences: if raw.audiences.is_none() { vec![client_id.clone()] } else { audiences },
+            client_id,
+            kind: kind?,
+            secrets,
+            grant_types: grant_types?,
+            trusted_token_issuers,
+            scopes,
+            access_token,
+        })
+    }
+
+    /// RFC 6749 Appendix A.1.
+    fn client_id(&self, node: NodeId, id: &Text) -> Option<String> {
+        let id = id.as_str();
+        if id == "*" {
+            self.fault(
+                node,
+                "`client_id: \"*\"` is not available in this version: name each client",
+            );
+            return None;
+        }
+        if id.len() > 255 || !id.bytes().all(|b| (0x20..=0x7e).contains(&b)) {
+            self.fault(
+                node,
+                "must be up to 255 printable ASCII characters (RFC 6749 Appendix A.1)",
+            );
+            return None;
+        }
+        Some(id.to_owned())
+    }
+
+    fn grant_types(&self, node: NodeId, raw: &RawApplication) -> Option<Vec<String>> {
+        let hint = "such as [urn:ietf:params:oauth:grant-type:token-exchange]";
+        let (node, list) =
+            self.need(node, "allowed_grant_types", hint, &raw.allowed_grant_types)?;
+        let mut types: Vec<String> = Vec::new();
+        for (node, grant_type) in self.items(node, list) {
+            if *grant_type == GrantType::RefreshToken {
+                self.fault(
+                    node,
+                    "`refresh_token` is not available in this version: remove it from the list",
+                );
+            } else if !types.iter().any(|own| own == grant_type.as_str()) {
+                types.push(grant_type.as_str().to_owned());
+            }
+        }
+        Some(types)
+    }
+
+    /// RFC 6749 §2.1: who can keep a secret must have one, and who can't must not.
+    fn secrets(
+        &self,
+        node: NodeId,
+        raw: &RawApplication,
+        kind: Option<ApplicationType>,
+    ) -> Vec<StoredSecret> {
+        let Some(field) = &raw.client_secret else {
+            if kind.is_some_and(|kind| !kind.is_public()) && raw.authentication.is_none() {
+                self.fault(
+                    node,
+                    "has no `client_secret`, which an application of this `type` needs: add it, \
+                     such as { env: NAME }",
+                );
+            }
+            return Vec::new();
+        };
+        if kind.is_some_and(ApplicationType::is_public) {
+            self.fault(
+                field.node,
+                "an application of this `type` is public and can't keep a secret: remove it, or \
+                 change the `type`",
+            );
+        }
+        let Some(list) = field.value.as_ref().map(OneOrMany::fields) else { return Vec::new() };
+        if list.len() > MAX_SECRETS {
+            self.fault(field.node, format!("has more than {MAX_SECRETS} secrets: remove old ones"));
+        }
+        self.items(field.node, list)
+            .filter_map(|(node, secret)| self.secret(node, secret))
+            .collect()
+    }
+
+    fn secret(&self, node: NodeId, secret: &ClientSecret) -> Option<StoredSecret> {
+        let ClientSecret { env, file, hash } = secret;
+        let present = [env.is_some(), file.is_some(), hash.is_some()];
+        self.one_of(node, &["env", "file", "hash"], &present)?;
+        if let Some((node, phc)) = given(hash) {
+            return StoredSecret::from_hash(phc.as_str())
+                .map_err(|error| self.fault(node, format!("{error}: hash the secret again")))
+                .ok();
+        }
+        let (node, content) = self.env_or_file(env, file, Privacy::Private)?;
+        let secret = self.trimmed_secret(node, &content)?;
+        Some(StoredSecret::from_plain(&secret))
+    }
+
+    fn allowed_issuers(
+        &self,
+        allowed: &Maybe<List<Text>>,
+        known: Option<&[&str]>,
+    ) -> Option<Vec<Arc<str>>> {
+        let (node, list) = given(allowed)?;
+        let mut names = Vec::new();
+        for (node, name) in self.items(node, list) {
+            let name = name.as_str();
+            if known.is_some_and(|known| !known.contains(&name)) {
+                let meant = did_you_mean(name, known.unwrap_or_default().iter().copied());
+                self.fault(
+                    node,
+                    format!(
+                        "no trusted token issuer has this `name`: correct it or add one{meant}"
+                    ),
+                );
+            }
+            names.push(Arc::from(name));
+        }
+        Some(names)
+    }
+
+    fn scopes(&self, scopes: &Maybe<List<Text>>) -> Scope {
+        let mut scope = Scope::default();
+        let Some((_, list)) = given(scopes) else { return scope };
+        for field in list {
+            if let Some(token) = &field.value
+                && scope.push(token.as_str()).is_none()
+            {
+                self.fault(
+                    field.node,
+                    "is no scope: printable ASCII without blanks, \" and \\ (RFC 6749 §3.3), one \
+                     an item",
+                );
+            }
+        }
+        scope
+    }
+
+    fn access_token(&self, settings: Option<&Field<AccessToken>>) -> AccessTokenSettings {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let Some(settings) = settings.and_then(|field| field.value.as_ref()) else {
+            return AccessTokenSettings { lifetime: HOUR, outlive_subject: false };
+        };
+        if let Some((node, Format::Opaque)) = given(&settings.format) {
+            self.fault(
+                node,
+                "`format: opaque` is not available in this version: leave the key out, or write \
+                 jwt",
+            );
+        }
+        AccessTokenSettings {
+            lifetime: self.duration(
+                &settings.lifetime,
+                HOUR,
+                Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
+            ),
+            outlive_subject: given(&settings.outlive_subject).is_some_and(|(_, lifted)| *lifted),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Golden exchanges: a request as a file, and beside it the whole answer as it should be.
+//!
+//! Keys, clock and token id are fixed and the signatures are Ed25519, so an answer is the same to
+//! the byte. `make golden` rewrites the answers, to be reviewed as a diff.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cambio::config::{self, Config, KeySource};
+use cambio::exchange::client::Credentials;
+use cambio::exchange::error::Refusal;
+use cambio::exchange::request::{Recognised, TokenPathRequest};
+use cambio::exchange::{self, Granted, Record};
+use cambio::jwt::algorithm::Algorithm;
+use cambio::proxy::answer::Answer;
+use cambio::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::outcomes::golden;
+use crate::support::{EXCHANGE, Forge, JWT, NOW, PARTNER, TOKEN_ID, decode, encode, pkcs8};
+
+/// A request as its file gives it. What is not named is as in a good request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    /// `id:secret` of an `Authorization: Basic`.
+    basic: Option<String>,
+    #[serde(default)]
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+    #[serde(default)]
+    parameters: BTreeMap<String, String>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spec/golden")
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(folder().join(name)).unwrap()
+}
+
+fn estate() -> Config {
+    let environment = |name: &str| match name {
+        "OUR_KEY" => Some(read("ours.pem")),
+        "PORTAL_SECRET" => Some("portal-secret-of-many-bytes".to_owned()),
+        "BATCH_SECRET" => Some("batch-secret-of-many-bytes".to_owned()),
+        _ => None,
+    };
+    config::load_text(&read("cambio.yaml"), &folder().join("cambio.yaml"), &environment).unwrap().0
+}
+
+fn token(request: &Request) -> String {
+    let jwk = json!({"kid": "partner-1"});
+    let forge = Forge { algorithm: Algorithm::EdDSA, pkcs8: pkcs8(&read("partner.pem")), jwk };
+    let mut header = forge.header();
+    header.as_object_mut().unwrap().extend(request.header.clone());
+    let mut claims = json!({"iss": PARTNER, "iat": NOW - 10, "exp": NOW + 3600, "jti": "t-1"});
+    claims.as_object_mut().unwrap().extend(request.claims.clone());
+    forge.sign(&header, &claims)
+}
+
+/// The steps of the token endpoint, with a clock that stands still.
+fn exchange(config: &Config, request: &Request, record: &mut Record) -> Result<Granted, Refusal> {
+    let parameter = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut parameters = vec![
+        parameter("grant_type", EXCHANGE),
+        parameter("subject_token", &token(request)),
+        parameter("subject_token_type", JWT),
+    ];
+    parameters.extend(request.parameters.clone());
+    let body = encode(&parameters);
+    let basic = request.basic.as_ref().map(|pair| format!("Basic {}", STANDARD.encode(pair)));
+    let authorization: Vec<&[u8]> = basic.iter().map(|value| value.as_bytes()).collect();
+    let recognised = TokenPathRequest {
+        method: "POST",
+        query: None,
+        content_types: &[b"application/x-www-form-urlencoded"],
+        is_encoded: false,
+        body: body.as_bytes(),
+    }
+    .recognise()?;
+    let Recognised::Exchange(form) = recognised else { panic!("not an exchange") };
+    let check = config.policy.secret_check(Credentials::present(&authorization, &form)?);
+    let verdict = check.run();
+    let client = check.conclude(verdict)?;
+    let pending = exchange::begin(&form, client, &config.policy, record)?;
+    let source = config
+        .trusted_token_issuers
+        .iter()
+        .find(|keys| keys.issuer.name == pending.issuer().name)
+        .map(|keys| &keys.source);
+    let Some(KeySource::Fixed(fixed)) = source else { panic!("no fixed keys") };
+    let now = Timestamp::from_secs(NOW);
+    pending.finish(&fixed.keys, &config.signing_keys, &config.policy, TOKEN_ID, now, record)
+}
+
+/// Everything that can be seen of an exchange: the answer, the minted token taken apart, the record
+/// that the audit event is made of.
+fn shown(config: &Config, request: &Request) -> Value {
+    let mut record = Record::default();
+    let result = exchange(config, request, &mut record);
+    let answer = match &result {
+        Ok(granted) => Answer::granted(granted, "decision"),
+        Err(refusal) => Answer::refused(&refusal.outcome(), "decision"),
+    };
+    let headers: BTreeMap<String, &str> = answer
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap()))
+        .collect();
+    let minted = result.as_ref().ok().map(|granted| {
+        let (header, claims) = decode(&granted.access_token);
+        json!({"header": header, "claims": claims})
+    });
+    json!({
+        "answer": {
+            "status": answer.status.as_u16(),
+            "headers": headers,
+            "body": serde_json::from_slice::<Value>(&answer.body).unwrap(),
+        },
+        "minted": minted,
+        "reason": result.err().map_or("none", |refusal| refusal.outcome().reason.as_str()),
+        "record": {
+            "client": record.client.as_deref(),
+            "issuer": record.issuer.as_deref(),
+            "subject": record.subject,
+            "subject_jti": record.subject_jwt_id,
+        },
+    })
+}
+
+#[test]
+fn every_golden_exchange_is_answered_as_it_should_be() {
+    let config = estate();
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".yaml") && name != "cambio.yaml")
+        .collect();
+    names.sort();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let request: Request = serde_yaml::from_str(&read(&name)).unwrap();
+        let shown = serde_json::to_string_pretty(&shown(&config, &request)).unwrap() + "\n";
+        let granted = shown.contains("\"reason\": \"none\"");
+        assert_eq!(granted, name.starts_with("granted"), "{name}: {shown}");
+        golden(&folder().join(name.replace(".yaml", ".json")), &shown);
+    }
+}

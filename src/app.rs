@@ -254,13 +254,13 @@ impl Running {
         }
     }
 
-    /// Sends the listening sockets to the process that waits for them on this socket. Blocks.
+    /// The listening sockets.
     fn descriptors(&self) -> ListenFds {
         Arc::clone(&self.descriptors)
     }
 
     /// Gives the admin address up, for the process that takes over.
-    async fn stop_admin(&mut self) {
+    pub async fn stop_admin(&mut self) {
         let _ = self.stop_admin.send(true);
         // What the listener showed last is no reason to wait for long.
         let _ = timeout(ADMIN_DRAIN, &mut self.admin).await;

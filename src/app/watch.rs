@@ -29,6 +29,19 @@ impl Contents {
         Self(files.iter().map(|path| (path.clone(), digest(path))).collect())
     }
 
+    /// The same of other files: what is known of them, or else what is in them now. What was known
+    /// before a configuration was read is not read again, lest a change in between be missed.
+    pub async fn extended(self, files: &[PathBuf]) -> Self {
+        let Self(known) = self;
+        let Self(mut now) = Self::read(files).await;
+        for (path, digest) in &mut now {
+            if let Some((_, known)) = known.iter().find(|(known, _)| known == path) {
+                *digest = *known;
+            }
+        }
+        Self(now)
+    }
+
     /// Waits until the files have other contents, and have had them for a moment.
     pub async fn changed(&mut self, files: &[PathBuf]) {
         loop {
@@ -79,5 +92,20 @@ mod tests {
         fs::rename(&swapped, &link).unwrap();
         contents.changed(&files).await;
         assert_eq!(Contents::of(&files), contents);
+    }
+
+    #[tokio::test]
+    async fn what_changed_while_it_was_read_is_still_seen_as_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("1"), folder.path().join("2"));
+        fs::write(&one, "a").unwrap();
+        let before = Contents::of(std::slice::from_ref(&one));
+        fs::write(&one, "b").unwrap();
+        fs::write(&two, "c").unwrap();
+        let files = [one.clone(), two];
+        let extended = before.extended(&files).await;
+        assert_ne!(extended, Contents::of(&files));
+        fs::write(&one, "a").unwrap();
+        assert_eq!(extended, Contents::of(&files));
     }
 }

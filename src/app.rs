@@ -1,1 +1,364 @@
 //! The composition root: a configuration becomes a running server.
+//!
+//! pingora's accept loops and proxy run on the runtime of the caller, without pingora's own
+//! `Server`: that one closes every listener at once on SIGTERM, the admin listener too, and then
+//! sleeps out its whole period of grace.
+
+pub mod handover;
+pub mod watch;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::server::{Fds, ListenFds};
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
+use thiserror::Error;
+use tokio::sync::watch::Sender;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::admin::{
+    self, Admin, Configuration, ListenerStatus, Reload, SigningKeyStatus, Status, VERSION,
+};
+use crate::clock;
+use crate::config::{Config, Listener};
+use crate::proxy::connection::{Door, Gate};
+use crate::proxy::generation::{Front, GenerationError, Shared};
+use crate::proxy::token_endpoint::TokenEndpoint;
+use crate::telemetry::metrics::Metrics;
+
+/// Per connection. Most headers fit, and most connections are idle.
+const READ_BUFFER: usize = 4096;
+const WRITE_BUFFER: usize = 1460;
+/// What was accepted when the listeners closed gets so long to be counted.
+const SETTLING: Duration = Duration::from_millis(20);
+/// For requests of operators that are in flight at the very end.
+const ADMIN_DRAIN: Duration = Duration::from_secs(2);
+/// The admin address may still be in the hands of the process that we take over from.
+const ADMIN_BIND: Duration = Duration::from_secs(10);
+const ADMIN_BIND_STEP: Duration = Duration::from_millis(50);
+
+/// Why the server does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("{address} can't be listened on: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    #[error("the system has no random numbers")]
+    Random,
+    #[error("a thread was lost")]
+    Thread,
+}
+
+/// What is shown of reloads.
+#[derive(Clone, Debug)]
+struct History {
+    serving: Configuration,
+    last_reload: Option<Reload>,
+}
+
+/// What the admin listener looks at.
+struct Condition {
+    began: Instant,
+    front: Arc<ArcSwap<Front>>,
+    listeners: Vec<ListenerStatus>,
+    is_draining: AtomicBool,
+    history: Mutex<History>,
+}
+
+impl Condition {
+    fn status(&self) -> Status {
+        let front = self.front.load();
+        let generation = &front.generation;
+        let history = self.history.lock().clone();
+        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        Status {
+            version: VERSION,
+            uptime_seconds: self.began.elapsed().as_secs(),
+            listening: !is_draining,
+            draining: is_draining,
+            configuration: history.serving,
+            last_reload: history.last_reload,
+            listeners: self.listeners.clone(),
+            signing_keys: SigningKeyStatus::all(&generation.config.signing_keys, clock::now()),
+            trusted_token_issuers: generation.keys.status(),
+        }
+    }
+}
+
+/// A server that runs until it is stopped.
+pub struct Running {
+    condition: Arc<Condition>,
+    shared: Arc<Shared>,
+    gate: Arc<Gate>,
+    descriptors: ListenFds,
+    admin_address: SocketAddr,
+    stop_accepting: Sender<bool>,
+    accepting: JoinSet<()>,
+    stop_admin: Sender<bool>,
+    admin: JoinHandle<()>,
+    /// One at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct App;
+
+impl App {
+    /// Listens and serves, on the runtime of the caller.
+    pub async fn start(config: Config, metrics: Arc<Metrics>) -> Result<Running, StartError> {
+        Self::start_with(config, metrics, Fds::new()).await
+    }
+
+    /// Like [`App::start`], with the listening sockets that another process has handed over.
+    pub async fn start_with(
+        config: Config,
+        metrics: Arc<Metrics>,
+        inherited: Fds,
+    ) -> Result<Running, StartError> {
+        metrics.configure(&config);
+        let (descriptors, addresses) = listen(&config.listen, inherited)?;
+        let admin_listener = listen_for_operators(config.admin.address).await?;
+        let admin_address = admin_listener
+            .local_addr()
+            .map_err(|error| StartError::Listen { address: config.admin.address, error })?;
+        let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics)).ok_or(StartError::Random)?;
+        let shared = Arc::new(Shared { metrics: Arc::clone(&metrics), token_endpoint });
+        let gate = Arc::new(Gate::new(config.limits.connections));
+        let (configured, tls): (Vec<_>, Vec<_>) =
+            config.listen.iter().map(|one| (one.address, one.tls.is_some())).unzip();
+        let front = Arc::new(ArcSwap::from(build(config, &shared, None).await?));
+        let condition = Arc::new(Condition {
+            began: Instant::now(),
+            front: Arc::clone(&front),
+            listeners: (addresses.iter().zip(tls))
+                .map(|(address, tls)| ListenerStatus { address: *address, tls })
+                .collect(),
+            is_draining: AtomicBool::new(false),
+            history: Mutex::new(History {
+                serving: Configuration { generation: 1, loaded_at: clock::now() },
+                last_reload: None,
+            }),
+        });
+        let (stop_accepting, stopping) = tokio::sync::watch::channel(false);
+        let mut accepting = JoinSet::new();
+        let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+        for (address, configured) in addresses.iter().zip(configured) {
+            let nth = seen.entry(configured).or_default();
+            let door = Door {
+                front: Arc::clone(&front),
+                gate: Arc::clone(&gate),
+                listener: (configured, *nth),
+            };
+            *nth += 1;
+            let mut service = Service::new(format!("listener {address}"), door);
+            let buffers = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
+            service.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
+            let (descriptors, stopping) = (Arc::clone(&descriptors), stopping.clone());
+            accepting.spawn(async move {
+                service.start_service(Some(descriptors), stopping, 1).await;
+            });
+            tracing::info!(%address, "listening");
+        }
+        let (stop_admin, stopping) = tokio::sync::watch::channel(false);
+        let looked_at = Arc::clone(&condition);
+        let shown = Admin { metrics, status: Box::new(move || looked_at.status()) };
+        let admin = tokio::spawn(admin::serve(admin_listener, Arc::new(shown), stopping));
+        tracing::info!(address = %admin_address, "listening for operators");
+        Ok(Running {
+            condition,
+            shared,
+            gate,
+            descriptors,
+            admin_address,
+            stop_accepting,
+            accepting,
+            stop_admin,
+            admin,
+            reloading: tokio::sync::Mutex::new(()),
+        })
+    }
+}
+
+impl Running {
+    /// Where clients connect, in the order of the configuration.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.condition.listeners.iter().map(|listener| listener.address).collect()
+    }
+
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The files of the configuration that serves.
+    pub fn files(&self) -> Vec<std::path::PathBuf> {
+        self.condition.front.load().generation.config.files.clone()
+    }
+
+    /// Connections of clients at this moment.
+    pub fn connections(&self) -> usize {
+        self.gate.connections()
+    }
+
+    /// Serves under another configuration from the next request on.
+    pub async fn reload(&self, config: Config) -> Result<(), GenerationError> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let previous = self.condition.front.load_full();
+        for setting in needs_restart(&previous.generation.config, &config) {
+            tracing::warn!(setting, "a change of this setting takes effect after a restart");
+        }
+        self.shared.metrics.configure(&config);
+        match build(config, &self.shared, Some(previous)).await {
+            Ok(front) => {
+                self.condition.front.store(front);
+                self.note_reload(true);
+                Ok(())
+            }
+            Err(error) => {
+                self.refuse_reload();
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes that a configuration was not good enough to be tried.
+    pub fn refuse_reload(&self) {
+        self.note_reload(false);
+    }
+
+    fn note_reload(&self, applied: bool) {
+        self.shared.metrics.config_reload(applied);
+        let mut history = self.condition.history.lock();
+        let at = clock::now();
+        history.last_reload = Some(Reload { at, applied });
+        if applied {
+            let generation = history.serving.generation + 1;
+            history.serving = Configuration { generation, loaded_at: at };
+        }
+    }
+
+    /// The listening sockets.
+    fn descriptors(&self) -> ListenFds {
+        Arc::clone(&self.descriptors)
+    }
+
+    /// Gives the admin address up, for the process that takes over.
+    pub async fn stop_admin(&mut self) {
+        let _ = self.stop_admin.send(true);
+        // What the listener showed last is no reason to wait for long.
+        let _ = timeout(ADMIN_DRAIN, &mut self.admin).await;
+    }
+
+    /// Accepts no more, lets what is in flight end, and ends. `false` where something was still in
+    /// flight when the time for it was over.
+    pub async fn stop(mut self) -> bool {
+        self.condition.is_draining.store(true, Ordering::Relaxed);
+        let deadline = self.condition.front.load().generation.config.limits.drain_timeout;
+        let connections = self.gate.connections();
+        tracing::info!(connections, "stopping: no more connections are accepted");
+        let _ = self.stop_accepting.send(true);
+        while self.accepting.join_next().await.is_some() {}
+        tokio::time::sleep(SETTLING).await;
+        let is_drained = timeout(deadline, self.gate.emptied()).await.is_ok();
+        if !is_drained {
+            let connections = self.gate.connections();
+            tracing::warn!(connections, "the time is over: what is in flight is cut off");
+        }
+        if !self.admin.is_finished() {
+            self.stop_admin().await;
+        }
+        tracing::info!("stopped");
+        is_drained
+    }
+}
+
+/// Builds a generation off the request threads: it may read the system's certificate authorities.
+async fn build(
+    config: Config,
+    shared: &Arc<Shared>,
+    previous: Option<Arc<Front>>,
+) -> Result<Arc<Front>, GenerationError> {
+    let shared = Arc::clone(shared);
+    let built = tokio::task::spawn_blocking(move || {
+        Front::new(config, &shared, previous.as_deref()).map(Arc::new)
+    });
+    built.await.unwrap_or(Err(GenerationError::SystemRoots))
+}
+
+/// One listening socket for each configured listener: an inherited one where there is one.
+fn listen(
+    listeners: &[Listener],
+    mut inherited: Fds,
+) -> Result<(ListenFds, Vec<SocketAddr>), StartError> {
+    let mut offered: Vec<SocketAddr> =
+        inherited.serialize().0.iter().filter_map(|address| address.parse().ok()).collect();
+    offered.sort_unstable();
+    let mut addresses: Vec<SocketAddr> = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let wanted = listener.address;
+        let is_wanted = |address: &SocketAddr| {
+            *address == wanted || (wanted.port() == 0 && address.ip() == wanted.ip())
+        };
+        if let Some(at) = offered.iter().position(is_wanted) {
+            addresses.push(offered.remove(at));
+            continue;
+        }
+        let failed = |error| StartError::Listen { address: wanted, error };
+        let socket = std::net::TcpListener::bind(wanted).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        inherited.add(address.to_string(), socket.into_raw_fd());
+        addresses.push(address);
+    }
+    let kept = addresses.iter().map(SocketAddr::to_string).collect();
+    for address in inherited.close_unclaimed(&kept) {
+        tracing::warn!(address, "no longer listened on");
+    }
+    Ok((Arc::new(Mutex::new(inherited)), addresses))
+}
+
+async fn listen_for_operators(address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
+    let began = Instant::now();
+    loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse
+                    && began.elapsed() < ADMIN_BIND =>
+            {
+                tokio::time::sleep(ADMIN_BIND_STEP).await;
+            }
+            Err(error) => return Err(StartError::Listen { address, error }),
+        }
+    }
+}
+
+/// Settings that differ and are read once only.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let addresses = |config: &Config| -> Vec<SocketAddr> {
+        config.listen.iter().map(|listener| listener.address).collect()
+    };
+    let checks = [
+        ("listen", addresses(old) != addresses(new)),
+        ("admin.address", old.admin.address != new.admin.address),
+        ("limits.connections", old.limits.connections != new.limits.connections),
+    ];
+    checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}

@@ -55,7 +55,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Re
     let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
+            // What it returns is a lock, not to be held while something else is waited for.
+            () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             accepted = accept(&listener, &permits) => match accepted {
                 Some((stream, permit)) => {
                     tokio::spawn(converse(stream, Arc::clone(&admin), permit));

@@ -1,5 +1,6 @@
 //! An answer that Cambio gives itself, before it is written to a connection.
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -12,6 +13,14 @@ use crate::oauth::response::{TokenResponse, error_body};
 
 /// Names the decision in the audit log.
 pub const DECISION: HeaderName = HeaderName::from_static("cambio-decision");
+
+/// A name for one decision: 128 random bits.
+pub fn decision_id() -> String {
+    let mut bits = [0; 16];
+    // It only has to be unlike all others: without randomness it would still name nothing else.
+    let _ = aws_lc_rs::rand::fill(&mut bits);
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bits)
+}
 
 /// A whole answer: status, header fields and body. `Content-Length` is set where it is written.
 #[derive(Clone, Debug)]
@@ -31,6 +40,20 @@ impl Answer {
         ];
         headers.extend(HeaderValue::from_str(decision).ok().map(|id| (DECISION, id)));
         Self { status, headers, body: body.into() }
+    }
+
+    /// A short text, for what is refused outside of the token endpoint.
+    pub fn plain(status: StatusCode, text: &str) -> Self {
+        let mut headers = vec![
+            (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ];
+        headers.extend(HeaderValue::try_from(decision_id()).ok().map(|id| (DECISION, id)));
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            headers.push((http::header::ALLOW, allow));
+        }
+        Self { status, headers, body: format!("{text}\n").into() }
     }
 
     /// RFC 8693 §2.2.1.

@@ -2,4 +2,14 @@
 
 pub mod answer;
 pub mod client_verdicts;
+pub mod connection;
+pub mod forward;
+pub mod gateway;
+pub mod generation;
+pub mod head;
+pub mod intercept;
+pub mod peer;
+pub mod reply;
+pub mod route;
+pub mod tls;
 pub mod token_endpoint;

@@ -1,4 +1,12 @@
-//! What Cambio does on real sockets.
+//! The real proxy on real sockets, with stand-ins on both sides.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod issuer;
 mod keys;
@@ -6,4 +14,6 @@ mod keys_discovery;
 mod keys_reload;
 mod keys_source;
 mod leap;
+mod proxy;
 mod setting;
+mod support;

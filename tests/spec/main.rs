@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod golden;
 mod outcomes;
 mod properties;
 mod recognise;

@@ -1,0 +1,471 @@
+//! What passes between client and upstream: which requests are refused for their form, and which
+//! header fields are taken away, replaced and added on the way there and back.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+/// Our name in `Via` (RFC 9110 §7.6.3).
+const PSEUDONYM: &str = "cambio";
+/// The largest header section of a request, in bytes.
+pub const MAX_HEADER: usize = 32 * 1024;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// End-to-end fields that a `Connection` field must not take away: whoever sits behind us decides
+/// by them.
+const END_TO_END: [&str; 27] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "cache-control",
+    "client-cert",
+    "client-cert-chain",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "dpop",
+    "expect",
+    "forwarded",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+    "origin",
+    "range",
+    "referer",
+    "user-agent",
+    "via",
+    "x-client-cert",
+];
+
+/// The other end of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub address: Option<IpAddr>,
+    pub is_tls: bool,
+}
+
+impl Client {
+    pub const fn scheme(self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+}
+
+/// A request that is refused for its form, wherever it was meant to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacceptable {
+    pub status: StatusCode,
+    pub text: &'static str,
+}
+
+impl Unacceptable {
+    const fn bad(text: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text }
+    }
+}
+
+pub const HEADER_TOO_LARGE: Unacceptable = Unacceptable {
+    status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    text: "The header section is larger than 32768 bytes.",
+};
+pub const HEADER_MALFORMED: Unacceptable =
+    Unacceptable::bad("The header section is not well-formed.");
+
+/// Refuses what could be read differently by whoever comes next (RFC 9112 §§3.2, 6.1, 11.2).
+/// `section` is the header section as it came, on HTTP/1.
+pub fn screen(request: &RequestHeader, section: Option<&[u8]>) -> Result<(), Unacceptable> {
+    if request.method == Method::TRACE || request.method == Method::CONNECT {
+        let text = "This method is not served here.";
+        return Err(Unacceptable { status: StatusCode::METHOD_NOT_ALLOWED, text });
+    }
+    let headers = &request.headers;
+    if !is_target(request) {
+        return Err(Unacceptable::bad("The request target is not well-formed."));
+    }
+    // HTTP/2 carries it in `:authority`, which the library holds to `Host`.
+    let has_host = headers.contains_key(HOST) || request.uri.authority().is_some();
+    if !has_host && request.version >= Version::HTTP_11 {
+        return Err(Unacceptable::bad("The Host field is missing."));
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        let first = codings.next().map_or(&b""[..], HeaderValue::as_bytes);
+        if !first.eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            let text = "The only transfer coding that is served here is `chunked`.";
+            return Err(Unacceptable { status: StatusCode::NOT_IMPLEMENTED, text });
+        }
+        // The library has taken Content-Length out by now.
+        if headers.contains_key(CONTENT_LENGTH) || section.is_some_and(has_content_length) {
+            return Err(Unacceptable::bad("Content-Length and Transfer-Encoding exclude another."));
+        }
+    }
+    if nominations(headers).any(|name| is_end_to_end(&name)) {
+        return Err(Unacceptable::bad("The Connection field names an end-to-end field."));
+    }
+    Ok(())
+}
+
+/// Origin-form, absolute-form with http or https, or `*` for OPTIONS (RFC 9112 §3.2).
+fn is_target(request: &RequestHeader) -> bool {
+    let target = request.raw_path();
+    let is_absolute = |scheme: &[u8]| {
+        target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    target.first() == Some(&b'/')
+        || is_absolute(b"http://")
+        || is_absolute(b"https://")
+        || (target == b"*" && request.method == Method::OPTIONS)
+}
+
+fn has_content_length(section: &[u8]) -> bool {
+    section.split(|b| *b == b'\n').any(|line| {
+        let name = line.split(|b| *b == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}
+
+/// What the `Connection` fields name, in lower case.
+fn nominations(headers: &HeaderMap) -> impl Iterator<Item = Vec<u8>> {
+    (headers.get_all(CONNECTION).iter())
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .map(|name| name.trim_ascii().to_ascii_lowercase())
+        .filter(|name| !name.is_empty() && name != b"close" && name != b"keep-alive")
+}
+
+fn is_end_to_end(name: &[u8]) -> bool {
+    END_TO_END.iter().any(|own| own.as_bytes() == name) || is_forwarding(name)
+}
+
+/// Whether a field speaks of the way that a request has come, in any spelling that a server might
+/// take for it: CGI and its heirs read `_` as `-`.
+fn is_forwarding(name: &[u8]) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let starts_with = |start: &[u8]| {
+        name.len() >= start.len() && name.iter().zip(start).all(|(b, own)| fold(b) == *own)
+    };
+    match name.first().map(u8::to_ascii_lowercase) {
+        Some(b'x') => starts_with(b"x-forwarded-") || name.eq_ignore_ascii_case(b"x-forwarded"),
+        Some(b'f') => name.len() == FORWARDED.as_str().len() && starts_with(b"forwarded"),
+        _ => false,
+    }
+}
+
+/// Takes away what a client says of the way its request has come, before anybody reads it, and
+/// every upgrade but WebSocket (RFC 9110 §7.8).
+pub fn strip_request(request: &mut RequestHeader, may_upgrade: bool) {
+    let forwarding: Vec<HeaderName> = (request.headers.keys())
+        .filter(|name| is_forwarding(name.as_str().as_bytes()))
+        .cloned()
+        .collect();
+    for name in &forwarding {
+        request.remove_header(name);
+    }
+    if request.headers.contains_key(UPGRADE) && !(may_upgrade && is_websocket(request)) {
+        request.remove_header(&UPGRADE);
+    }
+}
+
+/// RFC 6455 §4.1.
+pub fn is_websocket(request: &RequestHeader) -> bool {
+    let mut upgrades = request.headers.get_all(UPGRADE).iter();
+    request.version == Version::HTTP_11
+        && request.method == Method::GET
+        && upgrades.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && upgrades.next().is_none()
+}
+
+/// The `Host` of a request, whichever way it was sent.
+pub fn host_of(request: &RequestHeader) -> Option<HeaderValue> {
+    match request.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers.get(HOST).cloned(),
+    }
+}
+
+/// Adds what we say of the way that a request has come. `original` is the request as the client
+/// sent it.
+pub fn complete_request(
+    upstream: &mut RequestHeader,
+    original: &RequestHeader,
+    client: Client,
+) -> pingora::Result<()> {
+    // An origin server takes origin-form (RFC 9112 §3.2.1).
+    if upstream.raw_path().first().is_some_and(|b| !matches!(b, b'/' | b'*')) {
+        let target = original.raw_path();
+        let path = super::route::path_of(target);
+        let query = super::route::query_of(target).map(|query| [b"?", query].concat());
+        let target = [path, &query.unwrap_or_default()].concat();
+        if let Some(host) = host_of(original) {
+            upstream.insert_header(HOST, host)?;
+        }
+        upstream.set_raw_path(&target)?;
+    }
+    for (name, value) in forwarding_fields(original, client) {
+        upstream.insert_header(name, value)?;
+    }
+    upstream.append_header(VIA, via(original.version))?;
+    if original.method == Method::OPTIONS
+        && let Some(hops) = max_forwards(original)
+    {
+        upstream.insert_header(MAX_FORWARDS, hops.saturating_sub(1))?;
+    }
+    Ok(())
+}
+
+/// `X-Forwarded-*` and `Forwarded` (RFC 7239) of our own.
+pub fn forwarding_fields(
+    original: &RequestHeader,
+    client: Client,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut fields = vec![(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme()))];
+    let mut forwarded = String::with_capacity(64);
+    if let Some(address) = client.address.map(|address| address.to_canonical()) {
+        let _ = match address {
+            IpAddr::V4(address) => write!(forwarded, "for={address};"),
+            IpAddr::V6(address) => write!(forwarded, "for=\"[{address}]\";"),
+        };
+        fields.extend(
+            HeaderValue::try_from(address.to_string()).ok().map(|value| (X_FORWARDED_FOR, value)),
+        );
+    }
+    if let Some(host) = host_of(original) {
+        if let Ok(host) = host.to_str()
+            && !host.contains(['"', '\\'])
+        {
+            let _ = write!(forwarded, "host=\"{host}\";");
+        }
+        fields.push((X_FORWARDED_HOST, host));
+    }
+    let _ = write!(forwarded, "proto={}", client.scheme());
+    fields.extend(HeaderValue::try_from(forwarded).ok().map(|value| (FORWARDED, value)));
+    fields
+}
+
+/// How many hops an OPTIONS request may still take (RFC 9110 §7.6.2).
+pub fn max_forwards(request: &RequestHeader) -> Option<u32> {
+    request.headers.get(MAX_FORWARDS)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Our entry in `Via`, for a message that came in this version.
+pub fn via(version: Version) -> HeaderValue {
+    let text = match version {
+        Version::HTTP_10 => "1.0 cambio",
+        Version::HTTP_2 => "2 cambio",
+        _ => "1.1 cambio",
+    };
+    debug_assert!(text.ends_with(PSEUDONYM));
+    HeaderValue::from_static(text)
+}
+
+/// Takes the hop-by-hop fields out of a response (RFC 9110 §7.6.1) and adds `Via`.
+pub fn complete_response(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let is_switch = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    if !is_switch {
+        let named: Vec<Vec<u8>> = nominations(&response.headers).collect();
+        for name in named.iter().filter(|name| !is_end_to_end_of_response(name)) {
+            if let Ok(name) = HeaderName::from_bytes(name) {
+                response.remove_header(&name);
+            }
+        }
+        response.remove_header(&CONNECTION);
+        response.remove_header(&KEEP_ALIVE);
+        response.remove_header(&PROXY_CONNECTION);
+        response.remove_header(&TE);
+        response.remove_header(&TRAILER);
+        // It tells which protocols are on offer (RFC 9110 §15.5.22): ours are others.
+        response.remove_header(&UPGRADE);
+    }
+    let version = response.version;
+    response.append_header(VIA, via(version))?;
+    Ok(())
+}
+
+fn is_end_to_end_of_response(name: &[u8]) -> bool {
+    let framing = [&b"transfer-encoding"[..], b"content-length", b"content-type", b"set-cookie"];
+    framing.contains(&name) || matches!(name, b"www-authenticate" | b"cache-control" | b"location")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(
+        version: Version,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> RequestHeader {
+        let mut request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+        request.set_version(version);
+        for (name, value) in headers {
+            request.append_header((*name).to_owned(), *value).unwrap();
+        }
+        request
+    }
+
+    fn status(version: Version, method: &str, target: &str, headers: &[(&str, &str)]) -> u16 {
+        let request = request(version, method, target, headers);
+        screen(&request, None).map_or_else(|refused| refused.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn a_request_is_refused_for_its_form_and_its_valid_twin_is_not() {
+        let (v10, v11) = (Version::HTTP_10, Version::HTTP_11);
+        let host = ("Host", "a");
+        let cases: &[(u16, Version, &str, &str, &[(&str, &str)])] = &[
+            (200, v11, "GET", "/", &[host]),
+            (400, v11, "GET", "/", &[]),
+            (200, v10, "GET", "/", &[]),
+            (405, v11, "TRACE", "/", &[host]),
+            (405, v11, "CONNECT", "a:443", &[host]),
+            (200, v11, "DELETE", "/", &[host]),
+            (200, v11, "OPTIONS", "*", &[host]),
+            (400, v11, "GET", "*", &[host]),
+            (400, v11, "GET", "ftp://a/", &[host]),
+            (400, v11, "GET", "oauth2/token", &[host]),
+            (200, v11, "GET", "HTTP://a/", &[host]),
+            (200, v11, "POST", "/", &[host, ("Transfer-Encoding", "Chunked")]),
+            (501, v11, "POST", "/", &[host, ("Transfer-Encoding", "gzip, chunked")]),
+            (
+                501,
+                v11,
+                "POST",
+                "/",
+                &[host, ("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")],
+            ),
+            (
+                400,
+                v11,
+                "POST",
+                "/",
+                &[host, ("Transfer-Encoding", "chunked"), ("Content-Length", "3")],
+            ),
+            (
+                200,
+                v11,
+                "GET",
+                "/",
+                &[host, ("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")],
+            ),
+            (200, v11, "GET", "/", &[host, ("Connection", "X-Hop, te")]),
+            (400, v11, "GET", "/", &[host, ("Connection", "close, Authorization")]),
+            (400, v11, "GET", "/", &[host, ("Connection", "x-hop"), ("Connection", "COOKIE")]),
+            (400, v11, "GET", "/", &[host, ("Connection", "X_Forwarded_For")]),
+            (400, v11, "GET", "/", &[host, ("Connection", "Host")]),
+        ];
+        for (expected, version, method, target, headers) in cases {
+            assert_eq!(
+                status(*version, method, target, headers),
+                *expected,
+                "{method} {target} {headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_content_length_that_the_parser_dropped_is_seen_in_the_section() {
+        let chunked = request(
+            Version::HTTP_11,
+            "POST",
+            "/",
+            &[("Host", "a"), ("Transfer-Encoding", "chunked")],
+        );
+        let section = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(screen(&chunked, Some(section)).is_ok());
+        let section = b"POST / HTTP/1.1\r\nHost: a\r\nCONTENT-length : 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(screen(&chunked, Some(section)).unwrap_err().status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn what_a_client_says_of_its_way_is_taken_away_in_every_spelling() {
+        let mut got = request(
+            Version::HTTP_11,
+            "GET",
+            "/",
+            &[
+                ("Host", "a"),
+                ("Forwarded", "for=6.6.6.6"),
+                ("X-Forwarded-For", "6.6.6.6"),
+                ("X_Forwarded_For", "6.6.6.6"),
+                ("x-forwarded_Uri", "/x"),
+                ("X-Forwarded-User", "root"),
+                ("X-Forwardedx", "stays"),
+                ("X-Request-Id", "stays"),
+                ("Upgrade", "h2c"),
+            ],
+        );
+        strip_request(&mut got, true);
+        let names: Vec<&str> = got.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["host", "x-forwardedx", "x-request-id"]);
+    }
+
+    #[test]
+    fn a_websocket_keeps_its_upgrade_where_it_may() {
+        let upgrade = [("Host", "a"), ("Connection", "Upgrade"), ("Upgrade", "WebSocket")];
+        for (method, may, kept) in
+            [("GET", true, true), ("GET", false, false), ("POST", true, false)]
+        {
+            let mut got = request(Version::HTTP_11, method, "/", &upgrade);
+            strip_request(&mut got, may);
+            assert_eq!(got.headers.contains_key(UPGRADE), kept, "{method} {may}");
+        }
+    }
+
+    #[test]
+    fn our_own_account_of_the_way_is_added() {
+        let original = request(
+            Version::HTTP_11,
+            "GET",
+            "http://idp.example:8080/a?b",
+            &[("Host", "idp.example:8080")],
+        );
+        let mut upstream = original.clone();
+        let client = Client { address: Some("::1".parse().unwrap()), is_tls: true };
+        complete_request(&mut upstream, &original, client).unwrap();
+        assert_eq!(upstream.raw_path(), b"/a?b");
+        let get = |name: &str| upstream.headers.get(name).unwrap().to_str().unwrap();
+        assert_eq!(get("host"), "idp.example:8080");
+        assert_eq!(get("x-forwarded-for"), "::1");
+        assert_eq!(get("x-forwarded-proto"), "https");
+        assert_eq!(get("x-forwarded-host"), "idp.example:8080");
+        assert_eq!(get("forwarded"), "for=\"[::1]\";host=\"idp.example:8080\";proto=https");
+        assert_eq!(get("via"), "1.1 cambio");
+    }
+
+    #[test]
+    fn hop_by_hop_fields_of_a_response_end_here() {
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [
+            ("Connection", "close, X-Hop, Set-Cookie"),
+            ("Keep-Alive", "timeout=5"),
+            ("X-Hop", "1"),
+            ("Set-Cookie", "a=b"),
+            ("Upgrade", "h2"),
+            ("Via", "1.1 other"),
+            ("X-Kept", "1"),
+        ] {
+            response.append_header(name, value).unwrap();
+        }
+        complete_response(&mut response).unwrap();
+        let mut names: Vec<&str> = response.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["set-cookie", "via", "x-kept"]);
+        assert_eq!(response.headers.get_all(VIA).iter().count(), 2);
+    }
+}

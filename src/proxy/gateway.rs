@@ -1,0 +1,281 @@
+//! The phases of a request, as pingora calls them: screen, route, intercept or forward.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use http::header::{EXPECT, HeaderName};
+use http::{Method, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::answer::{Answer, decision_id};
+use super::forward::{self, Client};
+use super::generation::{Generation, Shared};
+use super::intercept;
+use super::reply;
+use super::route::Route;
+use crate::exchange::error::{Failure, Refusal};
+
+/// Of each read of a body that is not buffered, and of each write to a client.
+const STALLED: Duration = Duration::from_secs(60);
+/// How long an upgraded connection may be silent.
+const UPGRADED_SILENCE: Duration = Duration::from_mins(10);
+/// What is left of a request that was answered early is read for so long, to keep the connection.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Fields by which some servers let a request name another path than its target.
+static OTHER_TARGETS: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// The proxy under one configuration.
+#[derive(Debug)]
+pub struct Gateway {
+    generation: Arc<Generation>,
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    pub fn new(generation: Arc<Generation>, shared: Arc<Shared>) -> Self {
+        Self { generation, shared }
+    }
+}
+
+/// What is known of one request on its way.
+#[derive(Debug)]
+pub struct Visit {
+    route: Route,
+    client: Client,
+    /// The body was read, and a client that waited for it was told to go on.
+    is_buffered: bool,
+    is_upgrade: bool,
+    attempt: usize,
+    has_more_addresses: bool,
+    asked_upstream: Option<Instant>,
+    upstream_status: Option<u16>,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Visit;
+
+    fn new_ctx(&self) -> Visit {
+        Visit {
+            route: Route::Other,
+            client: Client { address: None, is_tls: false },
+            is_buffered: false,
+            is_upgrade: false,
+            attempt: 0,
+            has_more_addresses: false,
+            asked_upstream: None,
+            upstream_status: None,
+        }
+    }
+
+    /// None: bodies pass as they are.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        visit.client = client(session);
+        let section = session.as_http1().map(|http| http.get_headers_raw_bytes());
+        if let Err(refused) = forward::screen(session.req_header(), section.as_deref()) {
+            session.set_keepalive(None);
+            return answered(session, Answer::plain(refused.status, refused.text)).await;
+        }
+        visit.route = self.route(session.req_header());
+        let is_buffered = matches!(
+            visit.route,
+            Route::Token | Route::Suspect | Route::Introspection | Route::Revocation
+        );
+        forward::strip_request(session.req_header_mut(), !is_buffered);
+        visit.is_upgrade = forward::is_websocket(session.req_header());
+        let stalled = if visit.is_upgrade { UPGRADED_SILENCE } else { STALLED };
+        session.set_read_timeout(Some(stalled));
+        session.set_write_timeout(Some(STALLED));
+        session.set_total_drain_timeout(Some(DRAIN));
+        visit.is_buffered = is_buffered;
+        let answer = match visit.route {
+            Route::Token | Route::Suspect => {
+                let endpoint = &self.shared.token_endpoint;
+                intercept::token_request(session, &self.generation, endpoint).await?
+            }
+            Route::Introspection | Route::Revocation => {
+                intercept::bounded_request(session, &self.generation).await?
+            }
+            Route::Jwks | Route::Metadata(_) | Route::Other => last_hop(session.req_header()),
+        };
+        match answer {
+            Some(answer) => answered(session, answer).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        visit: &mut Visit,
+    ) -> Result<Box<HttpPeer>> {
+        visit.asked_upstream.get_or_insert_with(Instant::now);
+        let peer = self.generation.upstream.peer(visit.attempt, visit.is_upgrade).await?;
+        visit.has_more_addresses = peer.1;
+        Ok(peer.0)
+    }
+
+    /// Nothing was sent yet: another address of the same name may be tried for any method.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        visit: &mut Visit,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let is_refused = matches!(
+            error.etype(),
+            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError
+        );
+        error.set_retry(is_refused && visit.has_more_addresses);
+        visit.attempt += 1;
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        if visit.is_buffered {
+            upstream.remove_header(&EXPECT);
+        }
+        forward::complete_request(upstream, session.req_header(), visit.client)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        upstream: &mut ResponseHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        visit.upstream_status = Some(upstream.status.as_u16());
+        forward::complete_response(upstream)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        visit: &mut Visit,
+    ) -> FailToProxy {
+        let status = status_of(error);
+        if let Some(status) = status
+            && session.response_written().is_none_or(|head| head.status.is_informational())
+        {
+            session.set_keepalive(None);
+            let is_token = matches!(visit.route, Route::Token | Route::Suspect);
+            // A client that is gone by now hears nothing.
+            let _ = reply::write(session, failed(status, is_token)).await;
+        }
+        let error_code = status.map_or(0, |status| status.as_u16());
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, visit: &mut Visit) {
+        let Some(asked) = visit.asked_upstream else { return };
+        let took = asked.elapsed();
+        self.shared.metrics.upstream(&session.req_header().method, visit.upstream_status, took);
+        if let Some(error) = error.filter(|error| *error.esource() == ErrorSource::Upstream) {
+            // The kind alone: texts of the library may quote what passed.
+            tracing::warn!(
+                kind = error.etype().as_str(),
+                "the upstream did not answer as it should"
+            );
+        }
+    }
+
+    /// Texts of the library may quote what passed.
+    fn suppress_error_log(&self, _session: &Session, _visit: &Visit, _error: &Error) -> bool {
+        true
+    }
+}
+
+impl Gateway {
+    fn route(&self, request: &RequestHeader) -> Route {
+        let routes = &self.generation.routes;
+        let route = routes.of(request.raw_path());
+        let is_token = |route| matches!(route, Route::Token | Route::Suspect);
+        let leads_to_token = |name: &HeaderName| {
+            let mut named = request.headers.get_all(name).iter();
+            named.any(|target| is_token(routes.of(target.as_bytes())))
+        };
+        let leads_to_token = || OTHER_TARGETS.iter().any(leads_to_token);
+        if !is_token(route) && leads_to_token() { Route::Suspect } else { route }
+    }
+}
+
+/// Who is at the other end of the connection.
+fn client(session: &Session) -> Client {
+    let digest: Option<&Digest> = session.digest();
+    Client {
+        address: session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip()),
+        is_tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+    }
+}
+
+async fn answered(session: &mut Session, answer: Answer) -> Result<bool> {
+    reply::write(session, answer).await.map(|()| true)
+}
+
+/// OPTIONS that may go no further is answered by us (RFC 9110 §7.6.2).
+fn last_hop(request: &RequestHeader) -> Option<Answer> {
+    let is_last = request.method == Method::OPTIONS && forward::max_forwards(request) == Some(0);
+    is_last.then(|| Answer::plain(StatusCode::OK, "OK"))
+}
+
+/// What a failed request is answered with; `None` where nobody is left to be answered.
+fn status_of(error: &Error) -> Option<StatusCode> {
+    let is_timeout = matches!(
+        error.etype(),
+        ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+    );
+    let is_gone = matches!(
+        error.etype(),
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+    );
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(code), _) => StatusCode::from_u16(*code).ok(),
+        (_, ErrorSource::Upstream) if is_timeout => Some(StatusCode::GATEWAY_TIMEOUT),
+        (_, ErrorSource::Upstream) => Some(StatusCode::BAD_GATEWAY),
+        (_, ErrorSource::Downstream) if is_gone => None,
+        (_, ErrorSource::Downstream) if is_timeout => Some(StatusCode::REQUEST_TIMEOUT),
+        (_, ErrorSource::Downstream) => Some(StatusCode::BAD_REQUEST),
+        (_, ErrorSource::Internal | ErrorSource::Unset) => Some(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn failed(status: StatusCode, is_token: bool) -> Answer {
+    let failure = match status {
+        StatusCode::BAD_GATEWAY => Some(Failure::UpstreamUnavailable),
+        StatusCode::GATEWAY_TIMEOUT => Some(Failure::UpstreamTimeout),
+        StatusCode::INTERNAL_SERVER_ERROR => Some(Failure::Internal),
+        _ => None,
+    };
+    match failure.map(Refusal::from).filter(|_| is_token) {
+        Some(refusal) => Answer::refused(&refusal.outcome(), &decision_id()),
+        None => {
+            let text = match status {
+                StatusCode::BAD_GATEWAY => "The upstream does not answer.",
+                StatusCode::GATEWAY_TIMEOUT => "The upstream does not answer in time.",
+                StatusCode::REQUEST_TIMEOUT => "The request did not arrive in time.",
+                StatusCode::INTERNAL_SERVER_ERROR => "The request could not be answered.",
+                _ => "The request is not well-formed.",
+            };
+            Answer::plain(status, text)
+        }
+    }
+}

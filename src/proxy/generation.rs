@@ -1,0 +1,133 @@
+//! All that serves under one configuration. A reload builds another one and puts it in its place;
+//! a request keeps the one that it began with.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use pingora::listeners::tls::Acceptor;
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use thiserror::Error;
+
+use super::gateway::Gateway;
+use super::peer::UpstreamPeer;
+use super::route::Routes;
+use super::tls;
+use super::token_endpoint::TokenEndpoint;
+use crate::config::Config;
+use crate::keys::KeyRing;
+use crate::telemetry::metrics::Metrics;
+
+/// Idle connections to the upstream that are kept, for each thread.
+const POOL: usize = 256;
+/// Attempts to connect to one of the upstream's addresses.
+const ATTEMPTS: usize = 4;
+
+/// Why a configuration that holds together can't serve here and now.
+#[derive(Debug, Error)]
+pub enum GenerationError {
+    #[error("upstream.url can't be connected to")]
+    Upstream,
+    #[error("the system's certificate authorities can't be loaded; name them in upstream.ca")]
+    SystemRoots,
+    #[error("the certificate of listener {0} can't be used: {1}")]
+    Certificate(SocketAddr, #[source] rustls::Error),
+}
+
+/// What all generations share.
+#[derive(Debug)]
+pub struct Shared {
+    pub metrics: Arc<Metrics>,
+    pub token_endpoint: TokenEndpoint,
+}
+
+/// One configuration and what is derived from it.
+#[derive(Debug)]
+pub struct Generation {
+    pub config: Config,
+    pub keys: Arc<KeyRing>,
+    pub routes: Routes,
+    pub upstream: UpstreamPeer,
+}
+
+/// How one configured listener accepts.
+#[derive(Clone)]
+struct Accepting {
+    address: SocketAddr,
+    tls: Option<Arc<Acceptor>>,
+}
+
+/// A generation at work.
+pub struct Front {
+    pub generation: Arc<Generation>,
+    pub http: Arc<HttpProxy<Gateway>>,
+    listeners: Vec<Accepting>,
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl Front {
+    /// May load the system's certificate authorities from disk.
+    pub fn new(
+        config: Config,
+        shared: &Arc<Shared>,
+        previous: Option<&Self>,
+    ) -> Result<Self, GenerationError> {
+        let mut listeners = Vec::with_capacity(config.listen.len());
+        for listener in &config.listen {
+            let address = listener.address;
+            let accept = |of| {
+                tls::acceptor(of).map_err(|error| GenerationError::Certificate(address, error))
+            };
+            let tls = listener.tls.as_ref().map(accept).transpose()?;
+            listeners.push(Accepting { address, tls });
+        }
+        // A listener that the new configuration no longer has stays open until a restart.
+        let gone = previous.iter().flat_map(|previous| &previous.listeners);
+        let gone = gone.filter(|old| config.listen.iter().all(|new| new.address != old.address));
+        listeners.extend(gone.cloned().collect::<Vec<_>>());
+        let upstream = UpstreamPeer::new(&config.upstream).ok_or(GenerationError::Upstream)?;
+        let needs_system_roots = upstream.needs_system_roots();
+        let previous_keys = previous.map(|previous| &*previous.generation.keys);
+        let keys = Arc::new(KeyRing::new(&config, &shared.metrics, previous_keys));
+        let routes = Routes::new(&config.endpoints);
+        let generation = Arc::new(Generation { config, keys, routes, upstream });
+        let http =
+            http(Gateway::new(Arc::clone(&generation), Arc::clone(shared)), needs_system_roots)?;
+        Ok(Self { generation, http, listeners })
+    }
+
+    /// What accepts TLS on the `nth` listener that is configured with this address; `None` for
+    /// plain HTTP.
+    pub fn tls(&self, address: SocketAddr, nth: usize) -> Option<&Arc<Acceptor>> {
+        let mut same = self.listeners.iter().filter(|listener| listener.address == address);
+        same.nth(nth)?.tls.as_ref()
+    }
+}
+
+fn http(
+    gateway: Gateway,
+    needs_system_roots: bool,
+) -> Result<Arc<HttpProxy<Gateway>>, GenerationError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let conf = ServerConf {
+        threads,
+        max_retries: ATTEMPTS,
+        upstream_keepalive_pool_size: POOL,
+        // Nothing to load where nothing is verified against it.
+        ca_file: (!needs_system_roots).then(|| "/dev/null".to_owned()),
+        ..ServerConf::default()
+    };
+    // The library panics where the system has no roots.
+    let mut http = catch_unwind(AssertUnwindSafe(|| HttpProxy::new(gateway, Arc::new(conf))))
+        .map_err(|_| GenerationError::SystemRoots)?;
+    http.server_options = Some(super::connection::server_options());
+    http.handle_init_modules();
+    Ok(Arc::new(http))
+}

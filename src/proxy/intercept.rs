@@ -1,0 +1,112 @@
+//! Requests that are read whole before it is decided whose they are.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use pingora::Error;
+use pingora::proxy::Session;
+use std::time::Duration;
+
+use super::answer::{Answer, decision_id};
+use super::generation::Generation;
+use super::reply;
+use super::route::query_of;
+use super::token_endpoint::{Disposition, Intercepted, TokenEndpoint};
+use crate::exchange::error::Refusal;
+use crate::exchange::request::TokenPathRequest;
+use crate::oauth::form::{FormError, MAX_BODY};
+
+/// Asks the token endpoint. `None` is the upstream's: the body is then in the session's buffer,
+/// from where it is sent on as it came.
+pub async fn token_request(
+    session: &mut Session,
+    generation: &Generation,
+    endpoint: &TokenEndpoint,
+) -> pingora::Result<Option<Answer>> {
+    let body = match whole_body(session, generation.config.limits.body_timeout).await? {
+        Ok(body) => body,
+        Err(error) => return Ok(Some(endpoint.refuse(Refusal::from(error)))),
+    };
+    let request = session.req_header();
+    let headers = &request.headers;
+    let content_types = values(headers, &CONTENT_TYPE);
+    let authorization = values(headers, &AUTHORIZATION);
+    let intercepted = Intercepted {
+        request: TokenPathRequest {
+            method: request.method.as_str(),
+            query: query_of(request.raw_path()),
+            content_types: &content_types,
+            is_encoded: is_encoded(headers),
+            body: &body,
+        },
+        authorization: &authorization,
+    };
+    match endpoint.answer(&generation.config, &generation.keys, intercepted).await {
+        Disposition::Forward => Ok(None),
+        Disposition::Answer(answer) => Ok(Some(answer)),
+    }
+}
+
+/// Reads a request that goes upstream in any case, but never larger than its path allows.
+pub async fn bounded_request(
+    session: &mut Session,
+    generation: &Generation,
+) -> pingora::Result<Option<Answer>> {
+    let body = whole_body(session, generation.config.limits.body_timeout).await?;
+    let refused = body.err().map(|error| Refusal::from(error).outcome());
+    Ok(refused.map(|outcome| Answer::refused(&outcome, &decision_id())))
+}
+
+fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(CONTENT_ENCODING).iter();
+    codings.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// The body of a request, bounded in size and time. It stays in the session's buffer, which holds
+/// exactly as much: without that the request could not be replayed.
+async fn whole_body(
+    session: &mut Session,
+    deadline: Duration,
+) -> pingora::Result<Result<Bytes, FormError>> {
+    let announced = session.get_header(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if announced.and_then(|length| length.trim().parse::<u64>().ok()).is_some_and(exceeds) {
+        return Ok(Err(FormError::TooLarge));
+    }
+    if session.as_downstream_mut().is_body_empty() {
+        return Ok(Ok(Bytes::new()));
+    }
+    session.as_downstream_mut().enable_retry_buffering();
+    reply::continue_if_expected(session).await?;
+    let body = tokio::time::timeout(deadline, read(session)).await;
+    // Nobody knows where the next request would begin.
+    if !matches!(body, Ok(Ok(Ok(_)))) {
+        session.set_keepalive(None);
+    }
+    body.unwrap_or(Ok(Err(FormError::TimedOut))).map_err(Error::into_down)
+}
+
+fn exceeds(length: u64) -> bool {
+    usize::try_from(length).map_or(true, |length| length > MAX_BODY)
+}
+
+async fn read(session: &mut Session) -> pingora::Result<Result<Bytes, FormError>> {
+    let Some(first) = session.read_request_body().await? else { return Ok(Ok(Bytes::new())) };
+    let mut whole = BytesMut::new();
+    let mut size = first.len();
+    while size <= MAX_BODY {
+        let Some(next) = session.read_request_body().await? else {
+            let is_one = whole.is_empty();
+            return Ok(Ok(if is_one { first } else { whole.freeze() }));
+        };
+        if whole.is_empty() {
+            whole.extend_from_slice(&first);
+        }
+        whole.extend_from_slice(&next);
+        size += next.len();
+    }
+    Ok(Err(FormError::TooLarge))
+}

@@ -1,0 +1,155 @@
+//! Where the upstream is: its name resolved now and then, and how connections to it are made.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use pingora::protocols::ALPN;
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::{HttpPeer, PeerOptions};
+use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::{Error, ErrorType};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::Mutex;
+use url::Host;
+use x509_parser::prelude::FromDer as _;
+
+use crate::config::Upstream;
+
+/// How long the addresses of a name are taken for current.
+const RESOLVED_FOR: Duration = Duration::from_secs(10);
+/// How long a connection to the upstream is kept: less than common servers keep theirs, or we would
+/// write into one that they are just closing.
+const IDLE: Duration = Duration::from_secs(4);
+/// How long an upgraded connection may be silent.
+const UPGRADED_SILENCE: Duration = Duration::from_mins(10);
+
+/// The upstream as connections to it are made.
+#[derive(Debug)]
+pub struct UpstreamPeer {
+    host: Host<String>,
+    port: u16,
+    is_tls: bool,
+    server_name: String,
+    options: PeerOptions,
+    resolved: ArcSwapOption<Resolved>,
+    resolving: Mutex<()>,
+    /// The index of the address that answered last.
+    preferred: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Resolved {
+    addresses: Vec<SocketAddr>,
+    at: Instant,
+}
+
+impl UpstreamPeer {
+    /// `None` where the URL names no host, or a certificate can't be read: the configuration lets
+    /// neither through.
+    pub fn new(upstream: &Upstream) -> Option<Self> {
+        let host = upstream.url.host()?.to_owned();
+        let mut options = PeerOptions::new();
+        options.alpn = ALPN::H1;
+        options.connection_timeout = Some(upstream.connect_timeout);
+        options.total_connection_timeout = Some(upstream.connect_timeout * 2);
+        options.read_timeout = Some(upstream.read_timeout);
+        options.write_timeout = Some(upstream.read_timeout);
+        options.idle_timeout = Some(IDLE);
+        if let Some(certificates) = &upstream.ca {
+            options.ca = Some(authorities(certificates)?);
+        }
+        Some(Self {
+            server_name: match &host {
+                Host::Domain(name) => name.clone(),
+                Host::Ipv4(address) => address.to_string(),
+                Host::Ipv6(address) => address.to_string(),
+            },
+            host,
+            port: upstream.url.port_or_known_default()?,
+            is_tls: upstream.url.scheme() == "https",
+            options,
+            resolved: ArcSwapOption::empty(),
+            resolving: Mutex::new(()),
+            preferred: AtomicUsize::new(0),
+        })
+    }
+
+    /// Whether connections are verified against the system's roots.
+    pub const fn needs_system_roots(&self) -> bool {
+        self.is_tls && self.options.ca.is_none()
+    }
+
+    /// The peer for the `attempt`th attempt of one request, and whether there is another address to
+    /// try after it.
+    pub async fn peer(
+        &self,
+        attempt: usize,
+        is_upgrade: bool,
+    ) -> pingora::Result<(Box<HttpPeer>, bool)> {
+        let (address, has_more) = match self.host {
+            Host::Ipv4(address) => (SocketAddr::new(IpAddr::V4(address), self.port), false),
+            Host::Ipv6(address) => (SocketAddr::new(IpAddr::V6(address), self.port), false),
+            Host::Domain(ref name) => {
+                let resolved = self.resolve(name).await?;
+                let at = self.preferred.load(Ordering::Relaxed).wrapping_add(attempt);
+                let count = resolved.addresses.len().max(1);
+                let address = resolved.addresses.get(at % count).ok_or_else(unresolved)?;
+                if attempt > 0 {
+                    self.preferred.store(at % count, Ordering::Relaxed);
+                }
+                (*address, attempt + 1 < count)
+            }
+        };
+        let mut peer = Box::new(HttpPeer::new(address, self.is_tls, self.server_name.clone()));
+        peer.options = self.options.clone();
+        if is_upgrade {
+            peer.options.read_timeout = Some(UPGRADED_SILENCE);
+        }
+        Ok((peer, has_more))
+    }
+
+    async fn resolve(&self, name: &str) -> pingora::Result<Arc<Resolved>> {
+        let is_current = |known: &Arc<Resolved>| known.at.elapsed() < RESOLVED_FOR;
+        if let Some(known) = self.resolved.load_full().filter(is_current) {
+            return Ok(known);
+        }
+        let _one_at_a_time = self.resolving.lock().await;
+        let known = self.resolved.load_full();
+        if let Some(known) = known.clone().filter(is_current) {
+            return Ok(known);
+        }
+        let deadline = self.options.connection_timeout.unwrap_or(RESOLVED_FOR);
+        let found =
+            tokio::time::timeout(deadline, tokio::net::lookup_host((name, self.port))).await;
+        let addresses: Vec<SocketAddr> = match found {
+            Ok(Ok(addresses)) => addresses.collect(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        if addresses.is_empty() {
+            tracing::warn!("the upstream's name can't be resolved");
+            // Old addresses are better than none.
+            return known.ok_or_else(unresolved);
+        }
+        let resolved = Arc::new(Resolved { addresses, at: Instant::now() });
+        self.resolved.store(Some(Arc::clone(&resolved)));
+        Ok(resolved)
+    }
+}
+
+fn unresolved() -> Box<Error> {
+    Error::explain(ErrorType::ConnectError, "the upstream's name can't be resolved").into_up()
+}
+
+fn authorities(certificates: &[CertificateDer<'static>]) -> Option<Arc<CaType>> {
+    certificates
+        .iter()
+        .map(|certificate| {
+            // The constructor panics where this fails.
+            x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+            Some(WrappedX509::new(certificate.to_vec(), parse_x509))
+        })
+        .collect()
+}

@@ -201,7 +201,27 @@ fn an_exchange_of_an_unknown_issuer_goes_upstream_only_where_configured() {
         assert!(forwarded(&exchange.with(forward)));
     }
     assert!(forwarded(&Exchange::new().without_claim("iss").with(forward)));
+    // Neither is an opaque token that happens to have three parts.
+    let three_parts = Exchange::new().parameter("subject_token", "MTk4NjIy.Cl2FMQ.ZnCjm1");
+    assert!(forwarded(&three_parts.with(forward)));
     // What names a trusted issuer is ours, however bad it is.
+    let good = Exchange::new().token();
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    for spelling in [
+        format!("{good}="),
+        format!("{signed}.{}", signature.replace('_', "/").replace('-', "+")) + "==",
+        format!(" \"{good}\""),
+        format!("Bearer {good}"),
+        format!("{signed}."),
+        good.replacen('.', "=.", 1),
+        good.replacen('.', "\n.", 1),
+        good.replacen('.', " .", 1),
+        format!("{good}{}", "A".repeat(20_000)),
+        json!({"payload": signed, "signature": signature}).to_string(),
+    ] {
+        let exchange = Exchange::new().parameter("subject_token", &spelling);
+        assert!(!forwarded(&exchange.with(forward)), "{spelling}");
+    }
     for exchange in [
         Exchange::new(),
         Exchange::new().with(|exchange| exchange.issuer.enabled = false),

@@ -63,7 +63,7 @@ impl TokenPathRequest<'_> {
         if self.method != "POST" {
             // A body on a method that has none is read by some and not by others.
             let ambiguous = matches!(self.method, "GET" | "HEAD") && !self.body.is_empty();
-            return if ambiguous || self.bears_marks() {
+            return if ambiguous || self.is_opaque() || self.bears_marks() {
                 Err(FormError::NotPost)
             } else {
                 Ok(Recognised::Other)
@@ -80,8 +80,7 @@ impl TokenPathRequest<'_> {
             _ => false,
         };
         if !is_form {
-            let readable = self.content_types.iter().all(|value| marks::can_read(value));
-            return if !readable || marks::stand_in(self.body) {
+            return if self.is_opaque() || marks::stand_in(self.body) {
                 Err(FormError::ContentType)
             } else {
                 Ok(Recognised::Other)
@@ -95,6 +94,17 @@ impl TokenPathRequest<'_> {
             Err(error) if marks::stand_in(self.body) => Err(error),
             Ok(_) | Err(_) => Ok(Recognised::Other),
         }
+    }
+
+    /// Whether nobody can tell what it says. Some read the query in the charset of the body.
+    fn is_opaque(&self) -> bool {
+        let is_empty = self.body.is_empty() && self.query.is_none_or(<[u8]>::is_empty);
+        let is_encoded = self.is_encoded && !self.body.is_empty();
+        let is_readable = |value: &&[u8]| marks::can_read(value);
+        !is_empty
+            && (is_encoded
+                || !self.content_types.iter().all(is_readable)
+                || !marks::charsets_are_ascii(self.body))
     }
 
     fn bears_marks(&self) -> bool {

@@ -138,6 +138,37 @@ fn an_exchange_in_disguise_is_refused() {
 }
 
 #[test]
+fn what_cannot_be_read_is_refused_whatever_the_method() {
+    // An upstream that takes another method for POST (`X-HTTP-Method-Override`) would read it.
+    let ibm037: &[&[u8]] = &[b"application/x-www-form-urlencoded; charset=ibm037"];
+    for method in ["PUT", "PATCH", "DELETE", "post"] {
+        let put = TokenPathRequest { method, ..request(b"\x87\x99") };
+        is_other(put);
+        is_refused(TokenPathRequest { is_encoded: true, ..put }, FormError::NotPost);
+        is_refused(TokenPathRequest { content_types: ibm037, ..put }, FormError::NotPost);
+    }
+    // Some read the query in the charset of the body.
+    let get = TokenPathRequest { method: "GET", query: Some(b"%87%99=%87"), ..request(b"") };
+    is_other(get);
+    is_refused(TokenPathRequest { content_types: ibm037, ..get }, FormError::NotPost);
+    is_other(TokenPathRequest { content_types: ibm037, query: None, ..get });
+    let post = TokenPathRequest { method: "POST", ..get };
+    is_refused(TokenPathRequest { content_types: ibm037, ..post }, FormError::ContentType);
+    // Here a text can be cut into pieces that only its own parser puts together again.
+    let xml = b"<grant_type>urn:ietf:<!-- -->params:\xE2</grant_type>";
+    is_refused(typed(&[b"application/xml"], xml), FormError::ContentType);
+    let multipart: &[&[u8]] = &[b"multipart/form-data; boundary=b"];
+    let part = |charset: &str| {
+        format!(
+            "--b\r\nContent-Disposition: form-data; name=a\r\n\
+             Content-Type: text/plain; charset={charset}\r\n\r\nx\r\n--b--"
+        )
+    };
+    is_other(typed(multipart, part("UTF-8").as_bytes()));
+    is_refused(typed(multipart, part("IBM037").as_bytes()), FormError::ContentType);
+}
+
+#[test]
 fn the_query_is_never_read() {
     let body = body();
     let asked = |query| TokenPathRequest {
@@ -170,7 +201,27 @@ fn an_exchange_of_an_unknown_issuer_goes_upstream_only_where_configured() {
         assert!(forwarded(&exchange.with(forward)));
     }
     assert!(forwarded(&Exchange::new().without_claim("iss").with(forward)));
+    // Neither is an opaque token that happens to have three parts.
+    let three_parts = Exchange::new().parameter("subject_token", "MTk4NjIy.Cl2FMQ.ZnCjm1");
+    assert!(forwarded(&three_parts.with(forward)));
     // What names a trusted issuer is ours, however bad it is.
+    let good = Exchange::new().token();
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    for spelling in [
+        format!("{good}="),
+        format!("{signed}.{}", signature.replace('_', "/").replace('-', "+")) + "==",
+        format!(" \"{good}\""),
+        format!("Bearer {good}"),
+        format!("{signed}."),
+        good.replacen('.', "=.", 1),
+        good.replacen('.', "\n.", 1),
+        good.replacen('.', " .", 1),
+        format!("{good}{}", "A".repeat(20_000)),
+        json!({"payload": signed, "signature": signature}).to_string(),
+    ] {
+        let exchange = Exchange::new().parameter("subject_token", &spelling);
+        assert!(!forwarded(&exchange.with(forward)), "{spelling}");
+    }
     for exchange in [
         Exchange::new(),
         Exchange::new().with(|exchange| exchange.issuer.enabled = false),

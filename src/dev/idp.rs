@@ -246,7 +246,7 @@ impl Inside {
             return loopback::empty(StatusCode::INTERNAL_SERVER_ERROR);
         };
         self.book().tokens.insert(token.clone(), claims);
-        private(json!({
+        private(&json!({
             "access_token": token,
             "token_type": "Bearer",
             "expires_in": 3600,
@@ -271,9 +271,9 @@ impl Inside {
                     members.insert("active".into(), true.into());
                     members.insert("token_type".into(), "Bearer".into());
                 }
-                private(claims)
+                private(&claims)
             }
-            None => private(json!({ "active": false })),
+            None => private(&json!({ "active": false })),
         }
     }
 
@@ -288,7 +288,7 @@ impl Inside {
         }
     }
 
-    /// OpenID Connect Discovery §3, RFC 8414 §2. As real ones do, it builds the URLs of its
+    /// RFC 8414 §2, and the same for `OpenID` Connect. As real ones do, it builds the URLs of its
     /// endpoints from `Host` and `X-Forwarded-Proto`.
     fn metadata(&self, headers: &HeaderMap) -> Value {
         let origin = origin(headers);
@@ -363,8 +363,8 @@ fn error(status: StatusCode, code: &str, description: &str) -> Reply {
     no_store(loopback::json(status, &json!({ "error": code, "error_description": description })))
 }
 
-fn private(value: Value) -> Reply {
-    no_store(loopback::json(StatusCode::OK, &value))
+fn private(value: &Value) -> Reply {
+    no_store(loopback::json(StatusCode::OK, value))
 }
 
 /// RFC 6749 §5.1.

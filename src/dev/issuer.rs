@@ -136,7 +136,7 @@ fn generate(algorithms: &[Algorithm]) -> Result<Vec<SigningKey>, StandInError> {
     algorithms
         .iter()
         .map(|algorithm| {
-            let kind = match algorithm {
+            let family = match algorithm {
                 Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA => algorithm.as_str(),
                 Algorithm::RS256
                 | Algorithm::RS384
@@ -145,7 +145,7 @@ fn generate(algorithms: &[Algorithm]) -> Result<Vec<SigningKey>, StandInError> {
                 | Algorithm::PS384
                 | Algorithm::PS512 => "RSA",
             };
-            let pem = match pems.entry(kind) {
+            let pem = match pems.entry(family) {
                 std::collections::btree_map::Entry::Occupied(made) => made.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => {
                     place.insert(generate_pem(*algorithm)?)

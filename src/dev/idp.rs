@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::StandInError;
 use super::loopback::{self, Answers, Loopback, Reply};
+use crate::clock;
 use crate::jwt::algorithm::Algorithm;
 use crate::jwt::sign::{SigningKey, generate_pem};
 
@@ -229,9 +230,10 @@ impl Inside {
         if scope != SCOPE {
             return error(StatusCode::BAD_REQUEST, "invalid_scope", "unknown scope");
         }
-        let (Ok(jwt_id), Ok(now)) = (random(), now()) else {
+        let Ok(jwt_id) = random() else {
             return loopback::empty(StatusCode::INTERNAL_SERVER_ERROR);
         };
+        let now = clock::now().as_secs();
         let claims = json!({
             "iss": self.issuer(headers),
             "sub": CLIENT_ID,
@@ -260,11 +262,9 @@ impl Inside {
             return error(StatusCode::BAD_REQUEST, "invalid_request", "token is missing");
         };
         let known = self.book().tokens.get(token).cloned();
-        let lives = |claims: &Value| {
-            now().is_ok_and(|now| {
-                claims.get("exp").and_then(Value::as_u64).is_some_and(|exp| now < exp)
-            })
-        };
+        let now = clock::now().as_secs();
+        let lives =
+            |claims: &Value| claims.get("exp").and_then(Value::as_u64).is_some_and(|exp| now < exp);
         match known.filter(lives) {
             Some(mut claims) => {
                 if let Value::Object(members) = &mut claims {
@@ -379,7 +379,44 @@ fn random() -> io::Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(octets))
 }
 
-fn now() -> io::Result<u64> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Ok(since.map_err(io::Error::other)?.as_secs())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn post(idp: &StandInIdp, path: &str, body: &str) -> (u16, Value) {
+        let answer = reqwest::Client::new()
+            .post(format!("{}{path}", idp.origin()))
+            .basic_auth(CLIENT_ID, Some(idp.client_secret()))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body.to_owned())
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    #[tokio::test]
+    async fn its_tokens_live_until_they_are_revoked() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let idp = StandInIdp::start(None).await.unwrap();
+        let (status, granted) = post(&idp, TOKEN, "grant_type=client_credentials").await;
+        assert_eq!(status, 200);
+        let query = format!("token={}", granted["access_token"].as_str().unwrap());
+        assert_eq!(post(&idp, INTROSPECTION, &query).await.1["active"], true);
+        assert_eq!(post(&idp, REVOCATION, &query).await.0, 200);
+        assert_eq!(post(&idp, INTROSPECTION, &query).await, (200, json!({ "active": false })));
+    }
+
+    #[tokio::test]
+    async fn it_knows_no_token_exchange() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let idp = StandInIdp::start(None).await.unwrap();
+        let body = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange";
+        let (status, refused) = post(&idp, TOKEN, body).await;
+        assert_eq!((status, &refused["error"]), (400, &json!("unsupported_grant_type")));
+        assert_eq!(idp.received().len(), 1);
+        assert_eq!(idp.received()[0].body, body);
+    }
 }

@@ -193,3 +193,36 @@ impl Answers for Public {
         loopback::empty(StatusCode::NOT_FOUND)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwt::key_set::KeySet;
+
+    #[tokio::test]
+    async fn it_goes_down_and_comes_up_on_the_same_port_with_new_keys() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let issuer = StandInIssuer::start(&[Algorithm::ES256, Algorithm::RS256]).await.unwrap();
+        let fetch = || async { reqwest::get(issuer.jwks_url()).await };
+        let before = fetch().await.unwrap().text().await.unwrap();
+        let (keys, skipped) = KeySet::from_jwks(before.as_bytes()).unwrap();
+        assert_eq!((keys.len(), skipped), (2, vec![]));
+
+        issuer.go_down().await.unwrap();
+        assert!(fetch().await.unwrap_err().is_connect());
+        issuer.rotate().unwrap();
+        issuer.come_up().await.unwrap();
+        let after = fetch().await.unwrap().text().await.unwrap();
+        assert_ne!(before, after);
+        assert_eq!(issuer.jwks_requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn it_answers_304_to_those_who_know() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
+        let tag = reqwest::get(issuer.jwks_url()).await.unwrap().headers()["etag"].clone();
+        let again = reqwest::Client::new().get(issuer.jwks_url()).header("if-none-match", tag);
+        assert_eq!(again.send().await.unwrap().status(), 304);
+    }
+}

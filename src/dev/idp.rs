@@ -24,6 +24,8 @@ use crate::jwt::sign::{SigningKey, generate_pem};
 pub const CLIENT_ID: &str = "legacy-app";
 /// What the clients may ask for.
 pub const SCOPE: &str = "legacy";
+/// What its tokens are for.
+pub const AUDIENCE: &str = "urn:stand-in:api";
 
 const TOKEN: &str = "/oauth2/token";
 const JWKS: &str = "/oauth2/jwks";
@@ -238,7 +240,7 @@ impl Inside {
             "iss": self.issuer(headers),
             "sub": CLIENT_ID,
             "client_id": CLIENT_ID,
-            "aud": "urn:stand-in:api",
+            "aud": AUDIENCE,
             "iat": now,
             "exp": now + 3600,
             "jti": jwt_id,

@@ -6,6 +6,8 @@
 pub mod idp;
 pub mod issuer;
 pub mod loopback;
+pub mod rehearsal;
+pub mod stage;
 
 use thiserror::Error;
 

@@ -222,3 +222,39 @@ fn show_keys(out: &mut impl Write, stage: &Stage, jwks: &[u8]) -> Result<(), Reh
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn times_are_shown_as_people_write_them() {
+        assert_eq!(date_of("  \"exp\": 1700000000,"), "   ← 2023-11-14T22:13:20Z");
+        assert_eq!(date_of("  \"iat\": 0"), "   ← 1970-01-01T00:00:00Z");
+        for other in ["  \"exp\": \"1700000000\"", "  \"n\": 1700000000", "{", ""] {
+            assert_eq!(date_of(other), "", "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_token_is_cut_and_nothing_else() {
+        let body = json!({ "access_token": "eyJhbGciOiJFUzI1NiJ9.e30.AA", "expires_in": 1 });
+        let cut = json!({ "access_token": "eyJhbGciOiJFUzI1…", "expires_in": 1 });
+        assert_eq!(abridged(&body), cut);
+        assert_eq!(
+            abridged(&json!({ "access_token": "short" })),
+            json!({ "access_token": "short" })
+        );
+    }
+
+    #[tokio::test]
+    async fn the_command_has_a_line_end_after_the_token() {
+        let nowhere = ([127, 0, 0, 1], 1).into();
+        let stage = Stage::set(nowhere, nowhere).await.unwrap();
+        let command = curl(&stage, "e30.e30.AA");
+        assert!(command.contains("'subject_token=e30.e30.AA\n' \\\n"), "{command}");
+        assert!(command.starts_with("curl --location 'http://127.0.0.1:1/oauth2/token' \\\n"));
+        assert!(command.ends_with("grant-type:token-exchange'"));
+    }
+}

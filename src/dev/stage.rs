@@ -160,3 +160,23 @@ fn random<const N: usize>() -> io::Result<String> {
         .map_err(|_| io::Error::other("the system has no random numbers"))?;
     Ok(URL_SAFE_NO_PAD.encode(octets))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_it_writes_is_private_and_goes_with_it() {
+        let nowhere = ([127, 0, 0, 1], 1).into();
+        let stage = Stage::set(nowhere, nowhere).await.unwrap();
+        let file = stage.configuration().to_owned();
+        let folder = file.parent().unwrap().to_owned();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join("signing.pem"))), (0o700, 0o600));
+        assert_eq!(mode(&folder.join("portal.secret")), 0o600);
+        drop(stage);
+        assert!(!folder.exists());
+    }
+}

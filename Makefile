@@ -1,0 +1,51 @@
+# Everything that is done to this tree by hand or by CI. `make` alone lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+# `make test CLIENTS=no` leaves out what needs Python and Node: other people's clients and their
+# identity provider.
+CLIENTS ?= yes
+TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
+WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt clippy doc deny golden bench setup setup-clients
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: setup ## one token exchange on this machine, with both tokens decoded
+	cargo run --quiet -- dev --once
+
+test: setup $(if $(filter no,$(CLIENTS)),,setup-clients) ## every test (CLIENTS=no: those that need neither Python nor Node)
+	cargo test $(if $(filter no,$(CLIENTS)),$(WITHOUT_CLIENTS))
+	@$(if $(filter no,$(CLIENTS)),echo "NOT RUN, as CLIENTS=no: tests/idp (real clients, real identity provider)" >&2)
+
+check: fmt clippy doc test deny ## what CI gates on
+
+fmt: ## formatting
+	cargo fmt --check
+
+clippy: setup ## lints, warnings denied
+	cargo clippy --quiet --all-targets -- -D warnings
+
+doc: setup ## documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --document-private-items
+
+deny: ## licences, bans and sources of everything in the tree
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check licenses bans sources; \
+	else echo "NOT CHECKED: licences, bans and sources. Install with: .ci/setup deny" >&2; fi
+
+golden: setup ## rewrites the golden files; review the diff
+	UPDATE_GOLDEN=1 cargo test $(WITHOUT_CLIENTS)
+
+bench: setup ## benchmarks
+	cargo bench
+
+setup:
+	@.ci/setup build
+
+setup-clients: setup
+	@.ci/setup clients

@@ -1,0 +1,57 @@
+//! Other people's software, fetched at fixed versions, and how it is run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The folder of the tree.
+pub fn tree() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where the software lies. It is fetched first where it is not there yet.
+fn home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let status = Command::new(tree().join(".ci/setup"))
+            .arg("clients")
+            .env("CARGO_TARGET_DIR", target)
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "what these tests run against cannot be had (see above); \
+             `make test CLIENTS=no` leaves them out"
+        );
+        target.join("clients")
+    })
+}
+
+pub fn node() -> Command {
+    Command::new(home().join("node"))
+}
+
+fn python() -> Command {
+    Command::new(home().join("venv/bin/python"))
+}
+
+/// Runs a script of `tests/clients` to its end, and reads the JSON that it prints, a value a line.
+pub fn run(script: &str, arguments: &[&str]) -> Vec<Value> {
+    let mut command = if script.ends_with(".py") { python() } else { node() };
+    command.arg(tree().join("tests/clients").join(script)).args(arguments);
+    let output = complete(command);
+    output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Runs a command to its end, and returns what it prints. It must succeed.
+pub fn complete(mut command: Command) -> String {
+    command.stdin(Stdio::null());
+    let output = tokio::task::block_in_place(|| command.output().unwrap());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod exchange;
 mod issuer;
 mod keys;
 mod keys_discovery;

@@ -538,6 +538,8 @@ fn a_key_set_is_read_key_by_key() {
         (rsa("n", encode(&[&[0][..], &[0xFF; 256]].concat())), KeyRefused::WeakRsa),
         (rsa("n", encode(&[0xFF; 1025])), KeyRefused::WeakRsa),
         (rsa("n", json!("!")), KeyRefused::WrongType),
+        (rsa("n", json!(ROCA)), KeyRefused::Roca),
+        (okp(&identity()), KeyRefused::SmallOrder),
     ];
     let mut members: Vec<Value> = bad.iter().map(|(jwk, _)| jwk.clone()).collect();
     members.push(good.clone());
@@ -555,6 +557,69 @@ fn a_key_set_is_read_key_by_key() {
         let (_, skipped) =
             KeySet::from_jwks(json!({"keys": [good]}).to_string().as_bytes()).unwrap();
         assert_eq!(skipped, []);
+    }
+}
+
+/// A modulus of CVE-2017-15361, of Wycheproof's `jws_rsa_roca_key`.
+const ROCA: &str = "AanFpofbj7KjD4Lf-N2hVMKR7yewSyXhhbirIMTGpfYEhZ_lnt5UoK98DnKIgArXGTu3MaW_HhFw16HGaTDUHqPrId7fe4r11CqRw09yBFuW79V8sYIwHdzCaWflUI6auImYbVfoN9_nD5n8N8SY9DwXw7mwZM9wREPXoDPgOoIWl6q_MPsp7n0zs3Z5ZaiQWOOzl1S9OhwAfSiiOwz6efnXEaxuTEtPd7BjSx7NaFka8Dx9U7YqXy2RFj1O9PjyaDGuRh7YXsX3iMUSP_wSyHQg_c_qHRtKUsNSGCT7OZg0hzm2KphtjnayKJvC64vAbROBR4Ubg6Bxg9IQVZ-QYyE";
+
+/// The neutral element of Ed25519, which as a key verifies a signature that anybody can write.
+fn identity() -> [u8; 32] {
+    let mut point = [0; 32];
+    point[0] = 1;
+    point
+}
+
+fn okp(x: &[u8; 32]) -> Value {
+    json!({"kty": "OKP", "crv": "Ed25519", "kid": "k-EdDSA", "x": URL_SAFE_NO_PAD.encode(x)})
+}
+
+#[test]
+fn an_ed25519_key_of_small_order_verifies_nothing() {
+    // R is the neutral element and S is zero: good for any text under the neutral element.
+    let signature = URL_SAFE_NO_PAD.encode([&identity()[..], &[0; 32]].concat());
+    let keys = [okp(&identity()), forge(Algorithm::EdDSA).jwk.clone()];
+    let (keys, skipped) =
+        KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+    let good = Exchange::signed_by(Algorithm::EdDSA).with(|exchange| exchange.keys = keys);
+    good.granted();
+    let token = good.token();
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    good.with(|exchange| exchange.token = Some(format!("{signed}.{signature}")))
+        .refused(Reason::SignatureInvalid);
+    assert_eq!(skipped.len(), 1);
+    // The sign bit is free, and 0 and 1 can be written with the prime added.
+    let p = |low: u8, sign: u8| {
+        let mut point = [0xFF; 32];
+        (point[0], point[31]) = (low, 0x7F | sign);
+        point
+    };
+    let signed = |mut point: [u8; 32]| {
+        point[31] |= 0x80;
+        point
+    };
+    let of_order_8 =
+        |text: &str| -> [u8; 32] { URL_SAFE_NO_PAD.decode(text).unwrap().try_into().unwrap() };
+    let one = of_order_8("JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU");
+    let other = of_order_8("xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o");
+    for point in [
+        identity(),
+        signed(identity()),
+        [0; 32],
+        p(0xEC, 0),
+        p(0xED, 0),
+        p(0xEE, 0x80),
+        one,
+        signed(one),
+        other,
+        signed(other),
+    ] {
+        let document = json!({"keys": [okp(&point)]}).to_string();
+        assert_eq!(
+            KeySet::from_jwks(document.as_bytes()).unwrap_err(),
+            KeySetError::NoUsableKey,
+            "{point:?}"
+        );
     }
 }
 

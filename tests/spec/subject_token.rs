@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::exchange::error::Reason;
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
 use cambio::jwt::certificate::{Certificate, CertificateError};
@@ -714,8 +714,43 @@ fn a_file_that_is_no_certificate_is_refused() {
         read("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
         Err(CertificateError::NotPem)
     );
-    let secp = Certificate::parse_pem(good.as_bytes()).unwrap().remove(0);
-    assert!(secp.not_before < secp.not_after);
+    for label in ["ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY", "DSA PRIVATE KEY"] {
+        let block = key.replace("PRIVATE KEY", label);
+        assert_eq!(read(&format!("{good}{block}")), Err(CertificateError::PrivateKey), "{label}");
+    }
+    let trusted = good.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    assert_eq!(read(&format!("{good}{trusted}")), Err(CertificateError::OtherBlock));
+    let windows = format!("subject=/CN=partner\r\n{}", good.replace('\n', "\r\n"));
+    assert_eq!(read(&windows), Ok(1));
+    let read = Certificate::parse_pem(good.as_bytes()).unwrap().remove(0);
+    assert!(read.not_before < read.not_after);
+}
+
+#[test]
+fn a_certificates_key_is_what_its_algorithm_says() {
+    let pem = certificate(Algorithm::ES256, |_| {});
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = STANDARD.decode(body).unwrap();
+    let read = |der: &[u8]| {
+        let body = STANDARD.encode(der);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        Certificate::parse_pem(pem.as_bytes()).map(|certificates| certificates.len())
+    };
+    let changed = |from: &[u8], to: &[u8]| {
+        let at = der.windows(from.len()).position(|window| window == from).unwrap();
+        [&der[..at], to, &der[at + from.len()..]].concat()
+    };
+    assert_eq!(read(&der), Ok(1));
+    // RFC 5480 §2.1.1.1: 1.2.840.10045.3.1.7 is P-256, 1.2.840.10045.3.1.1 is P-192.
+    let p256 = [6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
+    let p192 = [6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 1];
+    let unsupported = Err(CertificateError::Key(KeyRefused::Unsupported));
+    assert_eq!(read(&changed(&p256, &p192)), unsupported);
+    // A point is whole octets, and not compressed.
+    let whole = Err(CertificateError::Key(KeyRefused::NotAKey));
+    assert_eq!(read(&changed(&[3, 0x42, 0, 4], &[3, 0x42, 1, 4])), whole);
+    let compressed = Err(CertificateError::Key(KeyRefused::NotOnCurve));
+    assert_eq!(read(&changed(&[3, 0x42, 0, 4], &[3, 0x42, 0, 2])), compressed);
 }
 
 /// A self-signed certificate over the partner's key.

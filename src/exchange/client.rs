@@ -123,10 +123,11 @@ impl Credentials {
         }
         let secret = |text: &str| Some(SecretString::from(text)).filter(|_| !text.is_empty());
         if let [value] = authorization {
-            let readings = basic(value).ok_or(ClientError::AuthMissing)?;
-            if let Some(named) = form.get("client_id")
-                && !readings.iter().any(|(id, _)| id == named)
-            {
+            let mut readings = basic(value).ok_or(ClientError::AuthMissing)?;
+            if let Some(named) = form.get("client_id") {
+                readings.retain(|(id, _)| id == named);
+            }
+            if readings.is_empty() {
                 return Err(ClientError::AuthMultiple);
             }
             let readings = readings.into_iter().map(|(id, text)| (id, secret(&text))).collect();

@@ -70,6 +70,16 @@ fn basic_is_read_percent_encoded_and_raw_padded_and_not() {
     assert_eq!(enter(&policy, &[&value], ""), Ok(id.to_owned()));
     let unpadded = format!("basic  {} ", STANDARD_NO_PAD.encode(format!("portal:{SECRET}")));
     assert_eq!(enter(&policy, &[unpadded.as_bytes()], ""), Ok("portal".to_owned()));
+    let two_readings = estate(vec![application("a%62c", &["one"]), application("abc", &["two"])]);
+    for (secret, id) in [("one", "a%62c"), ("two", "abc")] {
+        assert_eq!(enter(&two_readings, &[&basic("a%62c", secret)], ""), Ok(id.to_owned()));
+        let body = format!("client_id={}", percent(id));
+        let named = enter(&two_readings, &[&basic("a%62c", secret)], &body);
+        assert_eq!(named, Ok(id.to_owned()));
+        let other = if id == "abc" { "client_id=a%2562c" } else { "client_id=abc" };
+        let named = enter(&two_readings, &[&basic("a%62c", secret)], other);
+        assert_eq!(named, Err(ClientError::SecretWrong));
+    }
     let same_id = enter(&policy, &[&basic("portal", SECRET)], "client_id=portal");
     assert_eq!(same_id, Ok("portal".to_owned()));
 }

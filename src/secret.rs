@@ -23,9 +23,13 @@ pub struct StoredSecret(Inner);
 enum Inner {
     /// SHA-256 of a secret that stands in a file or an environment variable.
     Digest([u8; 32]),
-    /// A PHC string of argon2id.
-    Argon2(String),
+    /// A PHC string of argon2id, and the work that it asks for.
+    Argon2(String, Cost),
 }
+
+/// The work of one comparison with a hash: memory, passes, lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost(u32, u32, u32);
 
 /// Why a `hash:` in the configuration can't be used.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -59,19 +63,23 @@ impl StoredSecret {
         {
             return Err(HashError::TooCostly);
         }
-        Ok(Self(Inner::Argon2(phc.to_owned())))
+        let cost = Cost(params.m_cost(), params.t_cost(), params.p_cost());
+        Ok(Self(Inner::Argon2(phc.to_owned(), cost)))
     }
 
-    /// Whether one comparison takes milliseconds rather than microseconds.
-    pub const fn is_costly(&self) -> bool {
-        matches!(self.0, Inner::Argon2(_))
+    /// The work of one comparison, where it takes milliseconds rather than microseconds.
+    pub const fn cost(&self) -> Option<Cost> {
+        match self.0 {
+            Inner::Digest(_) => None,
+            Inner::Argon2(_, cost) => Some(cost),
+        }
     }
 
-    /// Compares in constant time. May take tens of milliseconds where [`Self::is_costly`].
+    /// Compares in constant time. May take tens of milliseconds where it has a [`Self::cost`].
     pub fn matches(&self, presented: &[u8]) -> bool {
         match &self.0 {
             Inner::Digest(kept) => kept.ct_eq(&sha256(presented)).into(),
-            Inner::Argon2(phc) => PasswordHash::new(phc)
+            Inner::Argon2(phc, _) => PasswordHash::new(phc)
                 .is_ok_and(|parsed| Argon2::default().verify_password(presented, &parsed).is_ok()),
         }
     }
@@ -80,7 +88,7 @@ impl StoredSecret {
     pub fn fingerprint(&self) -> &[u8] {
         match &self.0 {
             Inner::Digest(kept) => kept,
-            Inner::Argon2(phc) => phc.as_bytes(),
+            Inner::Argon2(phc, _) => phc.as_bytes(),
         }
     }
 }
@@ -120,7 +128,7 @@ mod tests {
     fn a_hash_matches_the_secret_it_was_made_of() {
         let phc = hash(b"correct horse", &[7; 16]).unwrap();
         let stored = StoredSecret::from_hash(&phc).unwrap();
-        assert!(stored.is_costly());
+        assert_eq!(stored.cost(), Some(Cost(19_456, 2, 1)));
         assert!(stored.matches(b"correct horse"));
         assert!(!stored.matches(b"correct horsf"));
     }

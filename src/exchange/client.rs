@@ -123,10 +123,11 @@ impl Credentials {
         }
         let secret = |text: &str| Some(SecretString::from(text)).filter(|_| !text.is_empty());
         if let [value] = authorization {
-            let readings = basic(value).ok_or(ClientError::AuthMissing)?;
-            if let Some(named) = form.get("client_id")
-                && !readings.iter().any(|(id, _)| id == named)
-            {
+            let mut readings = basic(value).ok_or(ClientError::AuthMissing)?;
+            if let Some(named) = form.get("client_id") {
+                readings.retain(|(id, _)| id == named);
+            }
+            if readings.is_empty() {
                 return Err(ClientError::AuthMultiple);
             }
             let readings = readings.into_iter().map(|(id, text)| (id, secret(&text))).collect();
@@ -165,8 +166,9 @@ fn basic(value: &[u8]) -> Option<Vec<(String, String)>> {
 pub struct SecretCheck {
     /// Each reading with the application that it names.
     readings: Vec<(Option<Arc<Application>>, String, Option<SecretString>)>,
-    /// How many costly comparisons a refusal takes, whoever is refused.
-    padding: Option<(StoredSecret, usize)>,
+    /// The costly secrets that each reading is compared with where the caller is refused, so that
+    /// it takes the same time whoever is refused.
+    padding: Arc<[StoredSecret]>,
 }
 
 /// What a [`SecretCheck`] found: which of its readings is right. Only running one makes one, and it
@@ -184,7 +186,7 @@ impl SecretCheck {
     pub(super) fn new(
         credentials: Credentials,
         application: impl Fn(&str) -> Option<Arc<Application>>,
-        padding: Option<(StoredSecret, usize)>,
+        padding: Arc<[StoredSecret]>,
     ) -> Self {
         let readings = credentials
             .readings
@@ -196,7 +198,7 @@ impl SecretCheck {
 
     /// Whether running it takes milliseconds rather than microseconds.
     pub fn is_costly(&self) -> bool {
-        self.padding.is_some() && self.readings.iter().any(|(_, _, secret)| secret.is_some())
+        !self.padding.is_empty() && self.readings.iter().any(|(_, _, secret)| secret.is_some())
     }
 
     /// What a cached verdict must be bound to: the credentials and the secrets they were held
@@ -217,10 +219,10 @@ impl SecretCheck {
         binding
     }
 
-    /// Compares. A refusal makes as many costly comparisons whether the client is unknown or its
+    /// Compares. A refusal takes the same costly comparisons whether the client is unknown or its
     /// secret wrong, so that the time tells nothing.
     pub fn run(&self) -> Verdict {
-        Verdict(self.compare())
+        Verdict(self.compare(StoredSecret::matches))
     }
 
     /// The caller, if it is who it says.
@@ -230,33 +232,36 @@ impl SecretCheck {
         application.map(AuthenticatedClient).ok_or(ClientError::Unknown)
     }
 
-    fn compare(&self) -> Result<usize, ClientError> {
-        let mut compared = 0;
+    fn compare(
+        &self,
+        mut matches: impl FnMut(&StoredSecret, &[u8]) -> bool,
+    ) -> Result<usize, ClientError> {
         let mut known = false;
         let mut missing = false;
+        let mut left: Vec<(&StoredSecret, &[u8])> = Vec::new();
         for (index, (application, _, secret)) in self.readings.iter().enumerate() {
-            let Some(application) = application else { continue };
-            known = true;
+            known |= application.is_some();
             let Some(secret) = secret else {
-                if application.kind.is_public() {
+                if application.as_ref().is_some_and(|application| application.kind.is_public()) {
                     return Ok(index);
                 }
-                missing = true;
+                missing |= application.is_some();
                 continue;
             };
-            for stored in &application.secrets {
-                compared += usize::from(stored.is_costly());
-                if stored.matches(secret.expose_secret().as_bytes()) {
+            let secret = secret.expose_secret().as_bytes();
+            let mut padding: Vec<&StoredSecret> = self.padding.iter().collect();
+            for stored in application.iter().flat_map(|application| &application.secrets) {
+                if let Some(at) = padding.iter().position(|one| one.cost() == stored.cost()) {
+                    padding.swap_remove(at);
+                }
+                if matches(stored, secret) {
                     return Ok(index);
                 }
             }
+            left.extend(padding.into_iter().map(|stored| (stored, secret)));
         }
-        if let Some((stored, times)) = &self.padding
-            && let Some(secret) = self.readings.iter().find_map(|(_, _, secret)| secret.as_ref())
-        {
-            for _ in compared..times * self.readings.len() {
-                std::hint::black_box(stored.matches(secret.expose_secret().as_bytes()));
-            }
+        for (stored, secret) in left {
+            std::hint::black_box(matches(stored, secret));
         }
         Err(match (known, missing) {
             (false, _) => ClientError::Unknown,
@@ -273,5 +278,66 @@ pub struct AuthenticatedClient(Arc<Application>);
 impl AuthenticatedClient {
     pub fn application(&self) -> &Arc<Application> {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::policy::{Policy, UnknownIssuers};
+    use crate::secret::Cost;
+
+    fn application(client_id: &str, secrets: &[&str]) -> Application {
+        let secret = |phc: &&str| StoredSecret::from_hash(phc).unwrap();
+        Application {
+            name: client_id.into(),
+            client_id: client_id.to_owned(),
+            kind: ApplicationType::TraditionalWeb,
+            secrets: secrets.iter().map(secret).collect(),
+            grant_types: Vec::new(),
+            trusted_token_issuers: None,
+            audiences: Vec::new(),
+            scopes: Scope::default(),
+            access_token: AccessTokenSettings {
+                lifetime: Duration::from_secs(60),
+                outlive_subject: false,
+            },
+        }
+    }
+
+    #[test]
+    fn a_refusal_takes_the_same_comparisons_whoever_is_refused() {
+        let light = crate::secret::hash(b"secret", &[1; 16]).unwrap();
+        let heavy = light.replace("m=19456", "m=65536");
+        let plain = Application {
+            secrets: vec![StoredSecret::from_plain(b"secret")],
+            ..application("plain", &[])
+        };
+        let applications = [
+            application("light", &[&light, &light]),
+            application("heavy", &[&heavy]),
+            application("both", &[&light, &heavy]),
+            plain,
+        ];
+        let policy = Policy::new("us", UnknownIssuers::Reject, [], applications);
+        let compared = |client_id: &str| {
+            let body = format!("client_id={client_id}&client_secret=wrong");
+            let credentials = Credentials::present(&[], &Form::parse(body.as_bytes()).unwrap());
+            let check = policy.secret_check(credentials.unwrap());
+            let mut costs: Vec<Option<Cost>> = Vec::new();
+            let result = check.compare(|stored, _| {
+                costs.extend(stored.cost().map(Some));
+                false
+            });
+            assert!(result.is_err());
+            let count = |phc: &str| {
+                let cost = StoredSecret::from_hash(phc).unwrap().cost();
+                costs.iter().filter(|one| **one == cost).count()
+            };
+            (count(&light), count(&heavy))
+        };
+        for client_id in ["light", "heavy", "both", "plain", "nobody"] {
+            assert_eq!(compared(client_id), (2, 1), "{client_id}");
+        }
     }
 }

@@ -16,7 +16,6 @@ pub const TYP: &str = "at+jwt";
 pub type TokenId = [u8; 16];
 
 /// The claims of a token that is to be signed. Made by [`mint`] alone.
-#[derive(Debug)]
 pub struct Minted {
     issuer: String,
     subject: String,
@@ -49,6 +48,12 @@ impl Minted {
     /// Seconds, at least 1.
     pub const fn expires_in(&self) -> u64 {
         self.expires_at.since(self.issued_at).as_secs()
+    }
+}
+
+impl std::fmt::Debug for Minted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Minted").field("jwt_id", &self.jwt_id).finish_non_exhaustive()
     }
 }
 

@@ -31,7 +31,7 @@ use crate::time::Timestamp;
 
 /// What an exchange has come to know so far. All of it is configured, or verified, or ours: it may
 /// be logged, whatever the exchange ends with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Record {
     /// Name of the application, once it has authenticated.
     pub client: Option<Arc<str>>,
@@ -43,6 +43,18 @@ pub struct Record {
     pub subject_jwt_id: Option<String>,
     /// What was granted.
     pub minted: Option<MintedRecord>,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { client, issuer, subject: _, subject_jwt_id, minted } = self;
+        f.debug_struct("Record")
+            .field("client", client)
+            .field("issuer", issuer)
+            .field("subject_jwt_id", subject_jwt_id)
+            .field("minted", minted)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is kept of a minted token.

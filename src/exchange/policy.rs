@@ -40,8 +40,8 @@ pub struct Policy {
     applications: HashMap<String, Arc<Application>>,
     /// In the order in which they were given.
     in_order: Vec<Arc<Application>>,
-    /// A costly secret and how often it is compared where a caller is refused.
-    padding: Option<(StoredSecret, usize)>,
+    /// The costly secrets that are compared where a caller is refused.
+    padding: Arc<[StoredSecret]>,
 }
 
 impl Policy {
@@ -61,15 +61,7 @@ impl Policy {
         in_order.retain(|one| {
             applications.get(&one.client_id).is_some_and(|last| Arc::ptr_eq(last, one))
         });
-        let costly = |application: &Arc<Application>| {
-            application.secrets.iter().filter(|secret| secret.is_costly()).count()
-        };
-        let times = applications.values().map(costly).max().unwrap_or(0);
-        let padding = applications
-            .values()
-            .flat_map(|application| &application.secrets)
-            .find(|secret| secret.is_costly())
-            .map(|secret| (secret.clone(), times));
+        let padding = padding(applications.values());
         let issuers =
             issuers.into_iter().map(|issuer| (issuer.rules.issuer.clone(), issuer)).collect();
         Self { issuer: issuer.into(), unknown_issuers, issuers, applications, in_order, padding }
@@ -107,9 +99,25 @@ impl Policy {
         SecretCheck::new(
             credentials,
             |client_id| self.application(client_id).cloned(),
-            self.padding.clone(),
+            Arc::clone(&self.padding),
         )
     }
+}
+
+/// Of each cost as many secrets as the application that has most: the least work that takes as long
+/// as refusing any of them.
+fn padding<'a>(applications: impl Iterator<Item = &'a Arc<Application>>) -> Arc<[StoredSecret]> {
+    let mut padding: Vec<StoredSecret> = Vec::new();
+    for application in applications {
+        let mut rest: Vec<_> = padding.iter().map(StoredSecret::cost).collect();
+        for secret in application.secrets.iter().filter(|secret| secret.cost().is_some()) {
+            match rest.iter().position(|cost| *cost == secret.cost()) {
+                Some(at) => drop(rest.swap_remove(at)),
+                None => padding.push(secret.clone()),
+            }
+        }
+    }
+    padding.into()
 }
 
 /// That a named rule lets this client have a token for this subject, these audiences and this

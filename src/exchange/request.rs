@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::marks;
-use crate::oauth::form::{Form, FormError, is_form_content_type};
+use crate::oauth::form::{self, Form, FormError, is_form_content_type};
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
 use crate::oauth::target;
@@ -88,6 +88,9 @@ impl TokenPathRequest<'_> {
         }
         match Form::parse(self.body) {
             Ok(form) if form.get("grant_type") == Some(grant_type::TOKEN_EXCHANGE) => {
+                if self.query.is_some_and(names_credentials) {
+                    return Err(FormError::InQuery);
+                }
                 Ok(Recognised::Exchange(form))
             }
             Ok(_) if marks::stand_in(self.body) => Err(FormError::Malformed),
@@ -110,6 +113,15 @@ impl TokenPathRequest<'_> {
     fn bears_marks(&self) -> bool {
         marks::stand_in(self.body) || self.query.is_some_and(marks::stand_in)
     }
+}
+
+/// Whether a grant type or client credentials stand in a query (RFC 6749 §2.3.1, §3.2).
+fn names_credentials(query: &[u8]) -> bool {
+    let barred = ["grant_type", "client_id", "client_secret", "client_assertion"];
+    query.split(|b| *b == b'&').any(|pair| {
+        let name = pair.split(|b| *b == b'=').next().and_then(form::decode);
+        name.is_some_and(|name| barred.contains(&name.as_str()))
+    })
 }
 
 /// The parameters of an exchange, each well-formed by itself.

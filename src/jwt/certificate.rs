@@ -1,11 +1,13 @@
 //! X.509 certificates (RFC 5280) as a source of keys: the subject's public key, and how long it is
 //! vouched for.
 
-use rustls_pki_types::pem::{PemObject as _, SectionKind};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use thiserror::Error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
+use super::algorithm::Algorithm;
 use super::key_set::{KeyRefused, VerificationKey};
 use crate::time::Timestamp;
 
@@ -39,19 +41,18 @@ pub struct Certificate {
 impl Certificate {
     /// Reads every certificate of a PEM text.
     pub fn parse_pem(pem: &[u8]) -> Result<Vec<Self>, CertificateError> {
-        let mut certificates = Vec::new();
-        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
-            match section.map_err(|_| CertificateError::NotPem)? {
-                (SectionKind::Certificate, der) => certificates.push(Self::parse_der(&der)?),
-                (
-                    SectionKind::PrivateKey
-                    | SectionKind::RsaPrivateKey
-                    | SectionKind::EcPrivateKey,
-                    _,
-                ) => return Err(CertificateError::PrivateKey),
-                _ => return Err(CertificateError::OtherBlock),
+        // By their labels, because the PEM reader skips blocks that it does not know.
+        for label in pem.split(|b| matches!(b, b'\r' | b'\n')).filter_map(label) {
+            if label.ends_with(b"PRIVATE KEY") {
+                return Err(CertificateError::PrivateKey);
+            }
+            if label != b"CERTIFICATE" {
+                return Err(CertificateError::OtherBlock);
             }
         }
+        let certificates = CertificateDer::pem_slice_iter(pem)
+            .map(|der| Self::parse_der(&der.map_err(|_| CertificateError::NotPem)?))
+            .collect::<Result<Vec<_>, _>>()?;
         if certificates.is_empty() {
             return Err(CertificateError::None);
         }
@@ -80,13 +81,25 @@ impl Certificate {
     }
 }
 
+/// What a line says that begins a PEM block (RFC 7468 §3).
+fn label(line: &[u8]) -> Option<&[u8]> {
+    line.trim_ascii().strip_prefix(b"-----BEGIN ")?.strip_suffix(b"-----")
+}
+
 fn public_key(certificate: &X509Certificate<'_>) -> Result<VerificationKey, KeyRefused> {
     const RSA: &str = "1.2.840.113549.1.1.1";
     const EC: &str = "1.2.840.10045.2.1";
+    /// RFC 5480 §2.1.1.1: the curves, by name alone.
+    const P256: &str = "1.2.840.10045.3.1.7";
+    const P384: &str = "1.3.132.0.34";
     /// RFC 8410 §3.
     const ED25519: &str = "1.3.101.112";
     let info = certificate.public_key();
+    if info.subject_public_key.unused_bits != 0 {
+        return Err(KeyRefused::NotAKey);
+    }
     let octets = &info.subject_public_key.data;
+    let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     match info.algorithm.algorithm.to_id_string().as_str() {
         RSA => match info.parsed() {
             // ASN.1 integers are signed: a leading zero is theirs, not the key's.
@@ -96,7 +109,15 @@ fn public_key(certificate: &X509Certificate<'_>) -> Result<VerificationKey, KeyR
             ),
             _ => Err(KeyRefused::NotAKey),
         },
-        EC => VerificationKey::ec(octets),
+        EC => {
+            let algorithm = match curve.map(|curve| curve.to_id_string()).as_deref() {
+                Some(P256) => Algorithm::ES256,
+                Some(P384) => Algorithm::ES384,
+                _ => return Err(KeyRefused::Unsupported),
+            };
+            let key = VerificationKey::ec(octets)?;
+            if key.algorithms().contains(algorithm) { Ok(key) } else { Err(KeyRefused::NotOnCurve) }
+        }
         ED25519 => VerificationKey::ed25519(octets),
         _ => Err(KeyRefused::Unsupported),
     }

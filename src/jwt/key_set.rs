@@ -57,8 +57,12 @@ pub enum KeyRefused {
         "the RSA modulus is not of 2048 to 8192 bits, or not canonical, or the exponent is weak"
     )]
     WeakRsa,
+    #[error("the RSA modulus has the mark of a generator that makes weak keys (CVE-2017-15361)")]
+    Roca,
     #[error("it is not a point of its curve")]
     NotOnCurve,
+    #[error("it is a point of small order, under which anybody can sign")]
+    SmallOrder,
 }
 
 /// A key of a set that was passed over; the others stand (RFC 7517 §5).
@@ -94,6 +98,9 @@ impl VerificationKey {
         if !canonical || !RSA_BITS.contains(&bits) || !sound_exponent {
             return Err(KeyRefused::WeakRsa);
         }
+        if is_roca(n) {
+            return Err(KeyRefused::Roca);
+        }
         let key = DecodingKey::from_rsa_raw_components(n, e);
         Ok(Self { kid: None, algorithms: AlgorithmSet::RSA, key })
     }
@@ -116,6 +123,9 @@ impl VerificationKey {
     pub fn ed25519(x: &[u8]) -> Result<Self, KeyRefused> {
         if x.len() != 32 || ParsedPublicKey::new(&ED25519, x).is_err() {
             return Err(KeyRefused::NotOnCurve);
+        }
+        if is_of_small_order(x) {
+            return Err(KeyRefused::SmallOrder);
         }
         let key = DecodingKey::from_ed_der(x);
         Ok(Self { kid: None, algorithms: AlgorithmSet::of(&[Algorithm::EdDSA]), key })
@@ -195,6 +205,50 @@ impl std::fmt::Debug for VerificationKey {
         let Self { kid, algorithms, key: _ } = self;
         f.debug_struct("VerificationKey").field("kid", kid).field("algorithms", algorithms).finish()
     }
+}
+
+/// Whether a modulus is of the generator of CVE-2017-15361: its primes, and so their product, are
+/// powers of 65537 modulo every small prime. Of other moduli one in 2^27 is.
+fn is_roca(n: &[u8]) -> bool {
+    const PRIMES: [u32; 17] =
+        [11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157];
+    PRIMES.into_iter().all(|prime| {
+        let remainder = n.iter().fold(0, |sum, byte| (sum << 8 | u32::from(*byte)) % prime);
+        let powers = std::iter::successors(Some(1), |power| Some(power * 65_537 % prime));
+        powers.take(prime as usize).any(|power| power == remainder)
+    })
+}
+
+/// Whether an Ed25519 key is one of the eight points whose order divides the cofactor, in whatever
+/// encoding. Verification by RFC 8032 §5.1.7 takes them, and signatures that nobody had to sign.
+fn is_of_small_order(x: &[u8]) -> bool {
+    const fn y(low: u8, middle: u8, high: u8) -> [u8; 32] {
+        let mut y = [middle; 32];
+        (y[0], y[31]) = (low, high);
+        y
+    }
+    // 0, 1, -1, 0 and 1 with the prime added, and the two of order eight.
+    const SMALL: [[u8; 32]; 7] = [
+        y(0, 0, 0),
+        y(1, 0, 0),
+        y(0xEC, 0xFF, 0x7F),
+        y(0xED, 0xFF, 0x7F),
+        y(0xEE, 0xFF, 0x7F),
+        [
+            0x26, 0xE8, 0x95, 0x8F, 0xC2, 0xB2, 0x27, 0xB0, 0x45, 0xC3, 0xF4, 0x89, 0xF2, 0xEF,
+            0x98, 0xF0, 0xD5, 0xDF, 0xAC, 0x05, 0xD3, 0xC6, 0x33, 0x39, 0xB1, 0x38, 0x02, 0x88,
+            0x6D, 0x53, 0xFC, 0x05,
+        ],
+        [
+            0xC7, 0x17, 0x6A, 0x70, 0x3D, 0x4D, 0xD8, 0x4F, 0xBA, 0x3C, 0x0B, 0x76, 0x0D, 0x10,
+            0x67, 0x0F, 0x2A, 0x20, 0x53, 0xFA, 0x2C, 0x39, 0xCC, 0xC6, 0x4E, 0xC7, 0xFD, 0x77,
+            0x92, 0xAC, 0x03, 0x7A,
+        ],
+    ];
+    let Ok(mut y) = <[u8; 32]>::try_from(x) else { return false };
+    // The last bit is the sign of x.
+    y[31] &= 0x7F;
+    SMALL.contains(&y)
 }
 
 fn text<'a>(jwk: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, KeyRefused> {

@@ -327,10 +327,6 @@ async fn an_application_or_issuer_that_is_taken_away_is_refused_from_the_next_re
     let token = estate.token();
     assert_eq!(connection.request(exchange(&token)).await.status, 200);
     let lines = Estate::lines(&estate.issuer, "");
-    let disabled =
-        lines.replacen("subject_prefix: \"p:\"", "subject_prefix: \"p:\"\n    enabled: false", 1);
-    estate.cambio.reload(&estate.upstream.url(), &disabled).await;
-    assert_eq!(connection.request(exchange(&token)).await.status, 400);
     estate
         .cambio
         .reload(&estate.upstream.url(), &lines.replace("client_id: portal", "client_id: other"))
@@ -346,6 +342,10 @@ async fn an_application_or_issuer_that_is_taken_away_is_refused_from_the_next_re
     assert_eq!(connection.request(exchange(&token)).await.status, 200);
     // What was fetched serves on.
     assert_eq!(estate.issuer.jwks_requests(), 1);
+    let disabled =
+        lines.replacen("subject_prefix: \"p:\"", "subject_prefix: \"p:\"\n    enabled: false", 1);
+    estate.cambio.reload(&estate.upstream.url(), &disabled).await;
+    assert_eq!(connection.request(exchange(&token)).await.status, 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

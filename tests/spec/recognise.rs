@@ -181,6 +181,19 @@ fn the_query_is_never_read() {
         TokenPathRequest { query: Some(b"subject_token=x"), ..request(body.as_bytes()) },
         FormError::InQuery,
     );
+    // RFC 6749 §2.3.1, §3.2: nor may credentials stand there, nor another grant beside ours.
+    for query in [
+        "grant_type=client_credentials",
+        "a=b&grant%5Ftype=x",
+        "client_id=portal",
+        "client_secret=x",
+        "client_assertion",
+    ] {
+        let exchange =
+            TokenPathRequest { query: Some(query.as_bytes()), ..request(body.as_bytes()) };
+        is_refused(exchange, FormError::InQuery);
+        is_other(asked(query.as_bytes()));
+    }
     for method in ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "post", "QUERY"] {
         let query = Some(body.as_bytes());
         is_refused(TokenPathRequest { method, query, ..request(b"") }, FormError::NotPost);

@@ -3,6 +3,7 @@
 use cambio::exchange::error::Reason;
 use cambio::jwt::sign::SigningKeys;
 use cambio::oauth::token_type::TokenType;
+use cambio::proxy::answer::Answer;
 use serde_json::json;
 
 use crate::support::{Exchange, decode, signing_keys};
@@ -137,4 +138,17 @@ fn nothing_unverified_is_recorded() {
 fn without_a_key_whose_time_has_come_nothing_is_minted() {
     let (result, _) = Exchange::new().run_with(&SigningKeys::new(Vec::new()));
     assert_eq!(result.unwrap_err().outcome().reason, Reason::SigningUnavailable);
+}
+
+#[test]
+fn neither_tokens_nor_subjects_are_shown() {
+    let exchange = Exchange::new();
+    let (result, record) = exchange.run_with(&signing_keys());
+    let granted = result.unwrap();
+    let answer = Answer::granted(&granted, "decision");
+    let shown = format!("{answer:?} {granted:?} {record:?}");
+    assert!(shown.contains("200") && shown.contains("Portal"), "{shown}");
+    for hidden in [granted.access_token.as_str(), &exchange.token(), "alice"] {
+        assert!(!shown.contains(hidden), "{shown}");
+    }
 }

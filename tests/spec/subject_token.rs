@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::exchange::error::Reason;
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
 use cambio::jwt::certificate::{Certificate, CertificateError};
@@ -476,23 +476,27 @@ fn the_subject_names_somebody() {
 }
 
 #[test]
-fn a_token_that_breaks_two_rules_is_refused_too() {
-    type Change = (&'static str, fn(Exchange) -> Exchange);
-    let changes: [Change; 9] = [
-        ("signature", |exchange| exchange.with(|exchange| exchange.forge = stranger())),
-        ("audience", |exchange| exchange.claim("aud", json!("x"))),
-        ("expired", |exchange| exchange.claim("exp", json!(NOW - 60))),
-        ("not yet", |exchange| exchange.claim("nbf", json!(NOW + 60))),
-        ("future", |exchange| exchange.claim("iat", json!(NOW + 60))),
-        ("subject", |exchange| exchange.claim("sub", json!(""))),
-        ("issuer", |exchange| exchange.claim("iss", json!("x"))),
-        ("crit", |exchange| exchange.member("crit", json!(["x"]))),
-        ("type", |exchange| exchange.member("typ", json!("logout+jwt"))),
+fn a_token_that_breaks_two_rules_is_refused_for_the_first() {
+    type Change = (Reason, fn(Exchange) -> Exchange);
+    // In the order of the checks: the first that fails gives the reason.
+    let changes: [Change; 10] = [
+        (Reason::HeaderRefused, |exchange| exchange.member("crit", json!(["x"]))),
+        (Reason::IssuerUnknown, |exchange| exchange.claim("iss", json!("x"))),
+        (Reason::TypeRefused, |exchange| exchange.member("typ", json!("logout+jwt"))),
+        (Reason::AlgorithmRefused, |exchange| exchange.member("alg", json!("HS256"))),
+        (Reason::SignatureInvalid, |exchange| {
+            exchange.with(|exchange| exchange.forge = stranger())
+        }),
+        (Reason::AudienceMismatch, |exchange| exchange.claim("aud", json!("x"))),
+        (Reason::Expired, |exchange| exchange.claim("exp", json!(NOW - 60))),
+        (Reason::NotYetValid, |exchange| exchange.claim("nbf", json!(NOW + 60))),
+        (Reason::IssuedInFuture, |exchange| exchange.claim("iat", json!(NOW + 60))),
+        (Reason::SubjectRefused, |exchange| exchange.claim("sub", json!(""))),
     ];
-    for (one, first) in changes {
-        for (other, second) in changes {
-            let result = second(first(Exchange::new())).run();
-            assert!(result.is_err(), "{one} and {other}: {result:?}");
+    for (at, (reason, first)) in changes.iter().enumerate() {
+        for (_, second) in &changes[at..] {
+            second(first(Exchange::new())).refused(*reason);
+            first(second(Exchange::new())).refused(*reason);
         }
     }
 }
@@ -538,6 +542,8 @@ fn a_key_set_is_read_key_by_key() {
         (rsa("n", encode(&[&[0][..], &[0xFF; 256]].concat())), KeyRefused::WeakRsa),
         (rsa("n", encode(&[0xFF; 1025])), KeyRefused::WeakRsa),
         (rsa("n", json!("!")), KeyRefused::WrongType),
+        (rsa("n", json!(ROCA)), KeyRefused::Roca),
+        (okp(&identity()), KeyRefused::SmallOrder),
     ];
     let mut members: Vec<Value> = bad.iter().map(|(jwk, _)| jwk.clone()).collect();
     members.push(good.clone());
@@ -555,6 +561,69 @@ fn a_key_set_is_read_key_by_key() {
         let (_, skipped) =
             KeySet::from_jwks(json!({"keys": [good]}).to_string().as_bytes()).unwrap();
         assert_eq!(skipped, []);
+    }
+}
+
+/// A modulus of CVE-2017-15361, of Wycheproof's `jws_rsa_roca_key`.
+const ROCA: &str = "AanFpofbj7KjD4Lf-N2hVMKR7yewSyXhhbirIMTGpfYEhZ_lnt5UoK98DnKIgArXGTu3MaW_HhFw16HGaTDUHqPrId7fe4r11CqRw09yBFuW79V8sYIwHdzCaWflUI6auImYbVfoN9_nD5n8N8SY9DwXw7mwZM9wREPXoDPgOoIWl6q_MPsp7n0zs3Z5ZaiQWOOzl1S9OhwAfSiiOwz6efnXEaxuTEtPd7BjSx7NaFka8Dx9U7YqXy2RFj1O9PjyaDGuRh7YXsX3iMUSP_wSyHQg_c_qHRtKUsNSGCT7OZg0hzm2KphtjnayKJvC64vAbROBR4Ubg6Bxg9IQVZ-QYyE";
+
+/// The neutral element of Ed25519, which as a key verifies a signature that anybody can write.
+fn identity() -> [u8; 32] {
+    let mut point = [0; 32];
+    point[0] = 1;
+    point
+}
+
+fn okp(x: &[u8; 32]) -> Value {
+    json!({"kty": "OKP", "crv": "Ed25519", "kid": "k-EdDSA", "x": URL_SAFE_NO_PAD.encode(x)})
+}
+
+#[test]
+fn an_ed25519_key_of_small_order_verifies_nothing() {
+    // R is the neutral element and S is zero: good for any text under the neutral element.
+    let signature = URL_SAFE_NO_PAD.encode([&identity()[..], &[0; 32]].concat());
+    let keys = [okp(&identity()), forge(Algorithm::EdDSA).jwk.clone()];
+    let (keys, skipped) =
+        KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes()).unwrap();
+    let good = Exchange::signed_by(Algorithm::EdDSA).with(|exchange| exchange.keys = keys);
+    good.granted();
+    let token = good.token();
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    good.with(|exchange| exchange.token = Some(format!("{signed}.{signature}")))
+        .refused(Reason::SignatureInvalid);
+    assert_eq!(skipped.len(), 1);
+    // The sign bit is free, and 0 and 1 can be written with the prime added.
+    let p = |low: u8, sign: u8| {
+        let mut point = [0xFF; 32];
+        (point[0], point[31]) = (low, 0x7F | sign);
+        point
+    };
+    let signed = |mut point: [u8; 32]| {
+        point[31] |= 0x80;
+        point
+    };
+    let of_order_8 =
+        |text: &str| -> [u8; 32] { URL_SAFE_NO_PAD.decode(text).unwrap().try_into().unwrap() };
+    let one = of_order_8("JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU");
+    let other = of_order_8("xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o");
+    for point in [
+        identity(),
+        signed(identity()),
+        [0; 32],
+        p(0xEC, 0),
+        p(0xED, 0),
+        p(0xEE, 0x80),
+        one,
+        signed(one),
+        other,
+        signed(other),
+    ] {
+        let document = json!({"keys": [okp(&point)]}).to_string();
+        assert_eq!(
+            KeySet::from_jwks(document.as_bytes()).unwrap_err(),
+            KeySetError::NoUsableKey,
+            "{point:?}"
+        );
     }
 }
 
@@ -649,8 +718,43 @@ fn a_file_that_is_no_certificate_is_refused() {
         read("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
         Err(CertificateError::NotPem)
     );
-    let secp = Certificate::parse_pem(good.as_bytes()).unwrap().remove(0);
-    assert!(secp.not_before < secp.not_after);
+    for label in ["ENCRYPTED PRIVATE KEY", "OPENSSH PRIVATE KEY", "DSA PRIVATE KEY"] {
+        let block = key.replace("PRIVATE KEY", label);
+        assert_eq!(read(&format!("{good}{block}")), Err(CertificateError::PrivateKey), "{label}");
+    }
+    let trusted = good.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    assert_eq!(read(&format!("{good}{trusted}")), Err(CertificateError::OtherBlock));
+    let windows = format!("subject=/CN=partner\r\n{}", good.replace('\n', "\r\n"));
+    assert_eq!(read(&windows), Ok(1));
+    let read = Certificate::parse_pem(good.as_bytes()).unwrap().remove(0);
+    assert!(read.not_before < read.not_after);
+}
+
+#[test]
+fn a_certificates_key_is_what_its_algorithm_says() {
+    let pem = certificate(Algorithm::ES256, |_| {});
+    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = STANDARD.decode(body).unwrap();
+    let read = |der: &[u8]| {
+        let body = STANDARD.encode(der);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        Certificate::parse_pem(pem.as_bytes()).map(|certificates| certificates.len())
+    };
+    let changed = |from: &[u8], to: &[u8]| {
+        let at = der.windows(from.len()).position(|window| window == from).unwrap();
+        [&der[..at], to, &der[at + from.len()..]].concat()
+    };
+    assert_eq!(read(&der), Ok(1));
+    // RFC 5480 §2.1.1.1: 1.2.840.10045.3.1.7 is P-256, 1.2.840.10045.3.1.1 is P-192.
+    let p256 = [6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7];
+    let p192 = [6, 8, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 1];
+    let unsupported = Err(CertificateError::Key(KeyRefused::Unsupported));
+    assert_eq!(read(&changed(&p256, &p192)), unsupported);
+    // A point is whole octets, and not compressed.
+    let whole = Err(CertificateError::Key(KeyRefused::NotAKey));
+    assert_eq!(read(&changed(&[3, 0x42, 0, 4], &[3, 0x42, 1, 4])), whole);
+    let compressed = Err(CertificateError::Key(KeyRefused::NotOnCurve));
+    assert_eq!(read(&changed(&[3, 0x42, 0, 4], &[3, 0x42, 0, 2])), compressed);
 }
 
 /// A self-signed certificate over the partner's key.

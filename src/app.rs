@@ -144,7 +144,9 @@ impl App {
         let gate = Arc::new(Gate::new(config.limits.connections));
         let (configured, tls): (Vec<_>, Vec<_>) =
             config.listen.iter().map(|one| (one.address, one.tls.is_some())).unzip();
-        let front = Arc::new(ArcSwap::from(build(config, &shared, None).await?));
+        let front = build(config, &shared, None).await?;
+        ask_ahead(&front);
+        let front = Arc::new(ArcSwap::from(front));
         let condition = Arc::new(Condition {
             began: Instant::now(),
             front: Arc::clone(&front),
@@ -227,6 +229,7 @@ impl Running {
         self.shared.metrics.configure(&config);
         match build(config, &self.shared, Some(previous)).await {
             Ok(front) => {
+                ask_ahead(&front);
                 self.condition.front.store(front);
                 self.note_reload(true);
                 Ok(())
@@ -287,6 +290,23 @@ impl Running {
         tracing::info!("stopped");
         is_drained
     }
+}
+
+/// How often the upstream's keys are asked for while nobody else does.
+const ASK_AHEAD: Duration = Duration::from_mins(5);
+const ASK_AHEAD_FAILED: Duration = Duration::from_secs(10);
+
+/// Asks for the upstream's keys now and then, as long as the generation serves.
+fn ask_ahead(front: &Arc<Front>) {
+    let Some(jwks) = front.generation.config.endpoints.jwks.clone() else { return };
+    let generation = Arc::downgrade(&front.generation);
+    tokio::spawn(async move {
+        while let Some(generation) = generation.upgrade() {
+            let is_there = generation.documents.ask_ahead(&jwks).await;
+            drop(generation);
+            tokio::time::sleep(if is_there { ASK_AHEAD } else { ASK_AHEAD_FAILED }).await;
+        }
+    });
 }
 
 /// Builds a generation off the request threads: it may read the system's certificate authorities.

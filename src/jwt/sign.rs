@@ -1,5 +1,7 @@
 //! Our own keys: parsed once, held in memory, published as JWKs (RFC 7517) and signed with.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
@@ -89,6 +91,8 @@ pub struct SigningKey {
     key_pair: KeyPair,
     jwk: PublicJwk,
     not_before: Option<Timestamp>,
+    /// Relying parties find another key under its `kid`.
+    is_withheld: AtomicBool,
 }
 
 impl SigningKey {
@@ -103,7 +107,7 @@ impl SigningKey {
         let key_pair = key_pair(der.secret_pkcs8_der(), algorithm)?;
         let mut jwk = public_jwk(&key_pair, algorithm);
         jwk.kid = kid.unwrap_or_else(|| jwk.thumbprint());
-        Ok(Self { algorithm, key_pair, jwk, not_before })
+        Ok(Self { algorithm, key_pair, jwk, not_before, is_withheld: AtomicBool::new(false) })
     }
 
     pub const fn algorithm(&self) -> Algorithm {
@@ -248,9 +252,25 @@ impl SigningKeys {
         self.0.iter()
     }
 
-    /// The first key whose time has come.
+    /// The first key whose time has come and that is not withheld.
     pub fn active(&self, now: Timestamp) -> Option<&SigningKey> {
-        self.0.iter().find(|key| key.not_before.is_none_or(|not_before| not_before <= now))
+        self.0.iter().find(|key| {
+            key.not_before.is_none_or(|not_before| not_before <= now)
+                && !key.is_withheld.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Keeps those keys from signing whose `kid` is one of these, and lets all others sign.
+    pub fn withhold(&self, is_one: impl Fn(&str) -> bool) {
+        for key in &self.0 {
+            key.is_withheld.store(is_one(key.kid()), Ordering::Relaxed);
+        }
+    }
+
+    /// The `kid`s of the keys that are kept from signing.
+    pub fn withheld(&self) -> impl Iterator<Item = &str> {
+        let withheld = self.0.iter().filter(|key| key.is_withheld.load(Ordering::Relaxed));
+        withheld.map(SigningKey::kid)
     }
 }
 
@@ -347,6 +367,14 @@ mod tests {
         let active = |at| keys.active(Timestamp::from_secs(at)).map(SigningKey::not_before);
         assert_eq!(active(99), None);
         assert_eq!(active(100), Some(Some(Timestamp::from_secs(100))));
+        assert_eq!(active(200), Some(Some(Timestamp::from_secs(200))));
+        let first = keys.active(Timestamp::from_secs(200)).unwrap().kid().to_owned();
+        keys.withhold(|kid| kid == first);
+        assert_eq!(keys.withheld().collect::<Vec<_>>(), [first]);
+        assert_eq!(active(200), Some(Some(Timestamp::from_secs(100))));
+        keys.withhold(|_| true);
+        assert_eq!(active(200), None);
+        keys.withhold(|_| false);
         assert_eq!(active(200), Some(Some(Timestamp::from_secs(200))));
     }
 }

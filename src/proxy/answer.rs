@@ -1,26 +1,18 @@
 //! An answer that Cambio gives itself, before it is written to a connection.
 
-use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, StatusCode};
 
+use super::token_endpoint::decision_id;
 use crate::exchange::Granted;
 use crate::exchange::error::{Blame, Outcome, Refusal};
 use crate::oauth::response::{TokenResponse, error_body};
 
 /// Names the decision in the audit log.
 pub const DECISION: HeaderName = HeaderName::from_static("cambio-decision");
-
-/// A name for one decision: 128 random bits.
-pub fn decision_id() -> String {
-    let mut bits = [0; 16];
-    // It only has to be unlike all others: without randomness it would still name nothing else.
-    let _ = aws_lc_rs::rand::fill(&mut bits);
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bits)
-}
 
 /// A whole answer: status, header fields and body. `Content-Length` is set where it is written.
 #[derive(Clone)]

@@ -13,12 +13,14 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::answer::{Answer, decision_id};
+use super::answer::Answer;
+use super::documents::Kind;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::intercept;
 use super::reply;
 use super::route::Route;
+use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
 
 /// Of each read of a body that is not buffered, and of each write to a client.
@@ -105,7 +107,9 @@ impl ProxyHttp for Gateway {
             Route::Introspection | Route::Revocation => {
                 intercept::bounded_request(session, &self.generation).await?
             }
-            Route::Jwks | Route::Metadata(_) | Route::Other => last_hop(session.req_header()),
+            Route::Jwks => self.document(Kind::Jwks, session, visit).await,
+            Route::Metadata(_) => self.document(Kind::Metadata, session, visit).await,
+            Route::Other => last_hop(session.req_header()),
         };
         match answer {
             Some(answer) => answered(session, answer).await,
@@ -202,6 +206,14 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    async fn document(&self, kind: Kind, session: &Session, visit: &Visit) -> Option<Answer> {
+        let request = session.req_header();
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return last_hop(request);
+        }
+        Some(self.generation.documents.answer(kind, request, visit.client).await)
+    }
+
     fn route(&self, request: &RequestHeader) -> Route {
         let routes = &self.generation.routes;
         let route = routes.of(request.raw_path());

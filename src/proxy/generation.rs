@@ -11,7 +11,9 @@ use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 
+use super::documents::Documents;
 use super::gateway::Gateway;
+use super::originals::Originals;
 use super::peer::UpstreamPeer;
 use super::route::Routes;
 use super::tls;
@@ -50,6 +52,7 @@ pub struct Generation {
     pub keys: Arc<KeyRing>,
     pub routes: Routes,
     pub upstream: UpstreamPeer,
+    pub documents: Documents,
 }
 
 /// How one configured listener accepts.
@@ -97,7 +100,8 @@ impl Front {
         let previous_keys = previous.map(|previous| &*previous.generation.keys);
         let keys = Arc::new(KeyRing::new(&config, &shared.metrics, previous_keys));
         let routes = Routes::new(&config.endpoints);
-        let generation = Arc::new(Generation { config, keys, routes, upstream });
+        let documents = documents(&config, shared, previous)?;
+        let generation = Arc::new(Generation { config, keys, routes, upstream, documents });
         let http =
             http(Gateway::new(Arc::clone(&generation), Arc::clone(shared)), needs_system_roots)?;
         Ok(Self { generation, http, listeners })
@@ -109,6 +113,32 @@ impl Front {
         let mut same = self.listeners.iter().filter(|listener| listener.address == address);
         same.nth(nth)?.tls.as_ref()
     }
+}
+
+/// What the upstream answered last, and what is withheld for it, outlives a reload that leaves the
+/// upstream as it is.
+fn documents(
+    config: &Config,
+    shared: &Shared,
+    previous: Option<&Front>,
+) -> Result<Documents, GenerationError> {
+    if !config.overlay {
+        return Ok(Documents::new(config, None));
+    }
+    let previous = previous.map(|previous| &previous.generation);
+    let known = previous.and_then(|previous| previous.documents.originals.clone());
+    let originals = match known.filter(|known| known.are_of(&config.upstream)) {
+        Some(known) => known,
+        None => Arc::new(
+            Originals::new(&config.upstream, &shared.metrics)
+                .ok_or(GenerationError::SystemRoots)?,
+        ),
+    };
+    if let Some(previous) = previous {
+        let withheld: Vec<&str> = previous.config.signing_keys.withheld().collect();
+        config.signing_keys.withhold(|kid| withheld.contains(&kid));
+    }
+    Ok(Documents::new(config, Some(originals)))
 }
 
 fn http(

@@ -7,11 +7,11 @@ use pingora::Error;
 use pingora::proxy::Session;
 use std::time::Duration;
 
-use super::answer::{Answer, decision_id};
+use super::answer::Answer;
 use super::generation::Generation;
 use super::reply;
 use super::route::query_of;
-use super::token_endpoint::{Disposition, Intercepted, TokenEndpoint};
+use super::token_endpoint::{Disposition, Intercepted, TokenEndpoint, decision_id};
 use crate::exchange::error::Refusal;
 use crate::exchange::request::TokenPathRequest;
 use crate::oauth::form::{FormError, MAX_BODY};

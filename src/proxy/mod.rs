@@ -3,11 +3,14 @@
 pub mod answer;
 pub mod client_verdicts;
 pub mod connection;
+pub mod documents;
 pub mod forward;
 pub mod gateway;
 pub mod generation;
 pub mod head;
 pub mod intercept;
+pub mod originals;
+pub mod overlay;
 pub mod peer;
 pub mod reply;
 pub mod route;

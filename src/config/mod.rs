@@ -24,6 +24,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::clock;
 use crate::exchange::policy::Policy;
 use crate::exchange::subject::TrustedIssuer;
 use crate::jwt::key_set::KeySet;
@@ -188,12 +189,11 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
             return Err(findings.into_sorted());
         }
     };
-    let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let surroundings = Surroundings {
         file: path,
         folder: path.parent().unwrap_or(Path::new("")),
         environment: &|name| std::env::var(name).ok(),
-        now: Timestamp::from_secs(since_epoch.as_secs()),
+        now: clock::now(),
     };
     parse(&text, &surroundings)
 }

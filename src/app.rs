@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::server::{Fds, ListenFds};
+/// Listening sockets by their address, on their way from one process to the next.
+pub use pingora::server::Fds;
+use pingora::server::ListenFds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use thiserror::Error;

@@ -9,7 +9,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["app", "dev", "telemetry", "config", "clock", "exchange", "jwt", "secret", "time"]),
     ("dev", &["app", "config", "clock", "jwt", "secret"]),
-    ("app", &["admin", "proxy", "keys", "telemetry", "config", "clock", "exchange", "jwt", "time"]),
+    (
+        "app",
+        &[
+            "admin",
+            "proxy",
+            "keys",
+            "telemetry",
+            "config",
+            "clock",
+            "exchange",
+            "jwt",
+            "secret",
+            "time",
+        ],
+    ),
     ("admin", &["keys", "telemetry", "config", "clock", "exchange", "jwt", "time"]),
     (
         "proxy",

@@ -7,13 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pingora::server::Fds;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Exit, check, fail};
 use crate::app::handover::MeetingPoint;
 use crate::app::watch::Contents;
-use crate::app::{App, Running};
+use crate::app::{App, Fds, Running};
 use crate::config::{self, Config, Severity};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;

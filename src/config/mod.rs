@@ -27,6 +27,7 @@ use url::Url;
 use self::check::Check;
 use self::document::Document;
 use self::fault::{Findings, Mark};
+use crate::clock;
 use crate::exchange::policy::Policy;
 use crate::exchange::subject::TrustedIssuer;
 use crate::jwt::key_set::KeySet;
@@ -200,9 +201,7 @@ pub fn load_text(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Loaded {
-    let since_epoch = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let now = Timestamp::from_secs(since_epoch.as_secs());
-    parse(text, &Surroundings { file: path, environment, now })
+    parse(text, &Surroundings { file: path, environment, now: clock::now() })
 }
 
 /// As [`load_text`], at a time that is told.

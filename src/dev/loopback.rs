@@ -69,10 +69,7 @@ impl Loopback {
             // Only an awaited task is known to have closed its listener.
             let _ = serving.await;
             *state = State::Lost;
-            let socket = TcpSocket::new_v4()?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(self.address)?;
-            *state = State::Down(socket);
+            *state = State::Down(bound(self.address)?);
         }
         Ok(())
     }
@@ -90,6 +87,32 @@ impl Loopback {
         }
         Ok(())
     }
+}
+
+/// A port that is held without listening: whoever else asks for any free port gets another one, and
+/// whoever listens on this very address may.
+#[derive(Debug)]
+pub struct Reservation {
+    address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Reservation {
+    pub fn make() -> io::Result<Self> {
+        let socket = bound((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(Self { address: socket.local_addr()?, _socket: socket })
+    }
+
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 impl Drop for Loopback {
@@ -181,4 +204,18 @@ fn typed(status: StatusCode, content_type: &'static str, body: String) -> Reply 
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reserved_port_can_be_listened_on_and_refuses_until_then() {
+        let reservation = Reservation::make().unwrap();
+        assert!(TcpStream::connect(reservation.address()).await.is_err());
+        let listener = std::net::TcpListener::bind(reservation.address()).unwrap();
+        drop(reservation);
+        assert!(TcpStream::connect(listener.local_addr().unwrap()).await.is_ok());
+    }
 }

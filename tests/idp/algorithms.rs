@@ -23,7 +23,7 @@ async fn a_minted_token_of_each_algorithm_is_verified_by_others() {
     let mut tokens = Vec::new();
     for algorithm in SIGNING {
         keys.move_to_front(algorithm);
-        stage.restart_cambio(&keys).await;
+        stage.reload(&keys).await;
         tokens.push(stage.exchange("alice").await);
     }
     let metadata = stage.metadata();

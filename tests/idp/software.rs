@@ -52,6 +52,7 @@ pub fn complete(mut command: Command) -> String {
     command.stdin(Stdio::null());
     let output = tokio::task::block_in_place(|| command.output().unwrap());
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
+    let what = command.get_args().next().unwrap_or_default().display();
+    assert!(output.status.success(), "{what}: {}\n{errors}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }

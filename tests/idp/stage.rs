@@ -1,11 +1,18 @@
 //! Cambio between oidc-provider and a trusted token issuer.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
 
+use cambio::app::{App, Running};
 use cambio::clock;
+use cambio::config::{self, Config};
 use cambio::dev::issuer::StandInIssuer;
 use cambio::jwt::algorithm::Algorithm;
 use cambio::jwt::sign::{SigningKey, generate_pem};
+use cambio::telemetry::metrics::Metrics;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -36,6 +43,10 @@ impl SigningKeys {
         let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), algorithm, None, None).unwrap();
         key.kid().to_owned()
     }
+
+    fn first(&self) -> String {
+        self.kid(self.0[0].0)
+    }
 }
 
 /// Everything that an exchange needs, on loopback.
@@ -44,6 +55,7 @@ pub struct Stage {
     pub http: reqwest::Client,
     issuer: StandInIssuer,
     folder: TempDir,
+    cambio: Running,
     kid: String,
 }
 
@@ -53,52 +65,22 @@ impl Stage {
     }
 
     pub async fn set_with(keys: &SigningKeys) -> Self {
-        todo!()
+        // Fails only where another test has done it already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let provider = Provider::start();
+        let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        write(&folder, "portal.secret", CLIENT_SECRET);
+        let config = configure(&folder, &provider, &issuer, keys);
+        let cambio = App::start(config, Arc::new(Metrics::new())).await.unwrap();
+        Self { provider, http: reqwest::Client::new(), issuer, folder, cambio, kid: keys.first() }
     }
 
-    /// Puts a Cambio with these keys in the place of the present one.
-    pub async fn restart_cambio(&mut self, keys: &SigningKeys) {
-        todo!()
-    }
-
-    fn configuration(&self, keys: &SigningKeys) -> String {
-        let mut signing_keys = String::new();
-        for (algorithm, pem) in &keys.0 {
-            let file = self.folder.path().join(format!("{algorithm}.pem"));
-            std::fs::write(&file, pem.as_bytes()).unwrap();
-            writeln!(signing_keys, "  - algorithm: {algorithm}").unwrap();
-            writeln!(signing_keys, "    private_key: {{ file: {algorithm}.pem }}").unwrap();
-        }
-        let (upstream, partner) = (self.provider.origin(), self.issuer.issuer());
-        format!(
-            "\
-listen: [{{ address: 127.0.0.1:0 }}]
-admin: {{ address: 127.0.0.1:0 }}
-upstream: {{ url: {upstream} }}
-authorization_server:
-  issuer: {ISSUER}
-  overlay: true
-  endpoints:
-    token: [/token]
-    jwks: /jwks
-    metadata: [/.well-known/openid-configuration]
-signing_keys:
-{signing_keys}
-trusted_token_issuers:
-  - name: partner
-    issuer: {partner}
-    discovery: true
-applications:
-  - name: Portal
-    client_id: {CLIENT_ID}
-    client_secret: {{ file: portal.secret }}
-    type: traditional_web
-    allowed_grant_types: [urn:ietf:params:oauth:grant-type:token-exchange]
-    audiences: [{AUDIENCE}]
-    scopes: [{}]
-",
-            SCOPE.replace(' ', ", ")
-        )
+    /// Reloads Cambio, which has these keys then.
+    pub async fn reload(&mut self, keys: &SigningKeys) {
+        let config = configure(&self.folder, &self.provider, &self.issuer, keys);
+        self.cambio.reload(config).await.unwrap();
+        self.kid = keys.first();
     }
 
     /// Cambio's key.
@@ -107,7 +89,7 @@ applications:
     }
 
     pub fn origin(&self) -> String {
-        todo!()
+        format!("http://{}", self.cambio.addresses()[0])
     }
 
     /// The token endpoint.
@@ -157,4 +139,61 @@ applications:
         assert_eq!(status, 200, "{body}");
         body["access_token"].as_str().unwrap().to_owned()
     }
+}
+
+/// Readable by nobody else, as secrets have to be.
+fn write(folder: &TempDir, name: &str, text: &str) {
+    let path = folder.path().join(name);
+    let _ = std::fs::remove_file(&path);
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn configure(
+    folder: &TempDir,
+    provider: &Provider,
+    issuer: &StandInIssuer,
+    keys: &SigningKeys,
+) -> Config {
+    let mut signing_keys = String::new();
+    for (algorithm, pem) in &keys.0 {
+        write(folder, &format!("{algorithm}.pem"), pem);
+        writeln!(signing_keys, "  - algorithm: {algorithm}").unwrap();
+        writeln!(signing_keys, "    private_key: {{ file: {algorithm}.pem }}").unwrap();
+    }
+    let (upstream, partner) = (provider.origin(), issuer.issuer());
+    let text = format!(
+        "\
+listen: [{{ address: 127.0.0.1:0 }}]
+admin: {{ address: 127.0.0.1:0 }}
+upstream: {{ url: {upstream} }}
+authorization_server:
+  issuer: {ISSUER}
+  overlay: true
+  endpoints:
+    token: [/token]
+    jwks: /jwks
+    metadata: [/.well-known/openid-configuration]
+signing_keys:
+{signing_keys}
+trusted_token_issuers:
+  - name: partner
+    issuer: {partner}
+    discovery: true
+applications:
+  - name: Portal
+    client_id: {CLIENT_ID}
+    client_secret: {{ file: portal.secret }}
+    type: traditional_web
+    allowed_grant_types: [urn:ietf:params:oauth:grant-type:token-exchange]
+    audiences: [{AUDIENCE}]
+    scopes: [{}]
+",
+        SCOPE.replace(' ', ", ")
+    );
+    write(folder, "cambio.yaml", &text);
+    let (config, warnings) = config::load(&folder.path().join("cambio.yaml")).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    config
 }

@@ -11,3 +11,6 @@ pub mod key_set;
 pub mod sign;
 pub mod unverified;
 pub mod verify;
+
+#[cfg(test)]
+mod wycheproof;

@@ -9,6 +9,11 @@
 )]
 
 mod client;
+mod config;
+mod config_examples;
+mod config_parties;
+mod config_support;
+mod config_text;
 mod golden;
 mod outcomes;
 mod properties;

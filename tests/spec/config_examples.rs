@@ -52,7 +52,7 @@ fn keys(schema: &Value, into: &mut Vec<String>) {
     match schema {
         Value::Object(members) => members.values().for_each(|member| keys(member, into)),
         Value::Array(items) => items.iter().for_each(|item| keys(item, into)),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -83,7 +83,7 @@ fn strict(schema: &Value) {
             members.values().for_each(strict);
         }
         Value::Array(items) => items.iter().for_each(strict),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

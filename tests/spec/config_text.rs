@@ -1,5 +1,6 @@
 //! The text of a configuration: whatever it is, it is read or refused, and nothing else happens.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use cambio::config::{Fault, MAX_BYTES, Severity};
@@ -70,7 +71,7 @@ fn aliases_are_refused_before_they_multiply() {
     let mut bomb = String::from("a0: &a0 [lol, lol]\n");
     for level in 1..40 {
         let below = format!("*a{}", level - 1);
-        bomb += &format!("a{level}: &a{level} [{below}, {below}, {below}, {below}]\n");
+        writeln!(bomb, "a{level}: &a{level} [{below}, {below}, {below}, {below}]").unwrap();
     }
     let begin = Instant::now();
     let found = faults(&bomb);

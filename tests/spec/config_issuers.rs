@@ -1,253 +1,127 @@
 //! The rules for trusted token issuers and their keys.
 
-use cambio::config::{KeySource, Severity};
+use cambio::config::KeySource;
 use url::Url;
 
-use super::config_support::{CANARY, changed, each, load};
+use super::config_support::{CANARY, changed, each_of, load};
+
+const SKEW: &str = "clock_skew: 30s";
+const CERTIFICATE: &str = "certificate: { file: partner.pem }";
 
 #[test]
-fn issuers_are_unique_and_bounded() {
-    const ISSUER: &str = "trusted_token_issuers[0]";
-    each(
-        Severity::Fault,
+fn issuers_have_names_of_their_own() {
+    let batch = "trusted_token_issuers[1]";
+    let same = "the same `name` stands on line 20";
+    each_of("name: batch", batch, &[("name: §partner", ".name", same)]);
+    let same = "the same `issuer` stands on line 21";
+    let issuer = ("issuer: §https://partner.example/token", ".issuer", same);
+    each_of("issuer: urn:example:batch", batch, &[issuer]);
+}
+
+#[test]
+fn what_is_asked_of_tokens_is_bounded() {
+    each_of(
+        SKEW,
+        "trusted_token_issuers[0]",
         &[
+            ("clock_skew: §121s", ".clock_skew", "from 0s to 2m"),
+            ("clock_skew: §-1s", ".clock_skew", "with its unit"),
+            ("clock_skew: §30", ".clock_skew", "with its unit"),
+            ("§clock_skew: [30s]", ".clock_skew", "a duration such as 30s or 1h30m is expected"),
+            ("max_age: §0s", ".max_age", "from 1s to 30d"),
+            ("max_lifetime: §400d", ".max_lifetime", "from 1s to 365d"),
+            ("§algorithms: []", ".algorithms", "empty list"),
+            ("algorithms: [RS256, §none]", ".algorithms[1]", "must be one of RS256"),
+            ("algorithms: [§HS256]", ".algorithms[0]", "must be one of RS256"),
+            ("algorithms: §RS256", ".algorithms", "a list is expected"),
+            ("§token_types: []", ".token_types", "empty list"),
+            ("enabled: §yes", ".enabled", "true or false"),
+            ("claims: { sub: §email }", ".claims.sub", "set by Cambio itself"),
+            ("claims: { a: x, may_act: §y }", ".claims.may_act", "set by Cambio itself"),
+            ("claims: { §a: [x] }", ".claims.a", "text is expected"),
+            ("claims: { \"\": §x }", ".claims.", "the name of a claim"),
+            ("§skew: 30s", "", "unknown key `skew`"),
+            ("§clock-skew: 30s", "", "did you mean `clock_skew`?"),
+        ],
+    );
+    let prefix = ("subject_prefix: §\" p\"", ".subject_prefix", "not beginning with a blank");
+    each_of("subject_prefix: \"p:\"", "trusted_token_issuers[0]", &[prefix]);
+    let alias = ("§alias: []", ".alias", "empty list");
+    each_of("alias: https://partner.example/our-name", "trusted_token_issuers[0]", &[alias]);
+}
+
+#[test]
+fn keys_have_one_source() {
+    each_of(
+        "name: batch\n    issuer: urn:example:batch\n    certificate: { file: partner.pem }",
+        "trusted_token_issuers[1]",
+        &[
+            ("§name: batch\n    issuer: urn:b", "", "jwks is missing"),
+            ("§name: batch\n    issuer: urn:b\n    discovery: false", "", "jwks is missing"),
             (
-                "name: batch",
-                "name: §partner",
-                "trusted_token_issuers[1].name",
-                "the same `name` stands on line 20",
+                "§name: batch\n    issuer: urn:b\n    certificate: { file: partner.pem }\n    \
+                 jwks: { file: partner-jwks.json }",
+                "",
+                "more than one of the keys",
             ),
-            (
-                "issuer: urn:example:batch",
-                "issuer: §https://partner.example/token",
-                "trusted_token_issuers[1].issuer",
-                "the same `issuer` stands on line 21",
-            ),
-            (
-                "clock_skew: 30s",
-                "clock_skew: §121s",
-                "trusted_token_issuers[0].clock_skew",
-                "from 0s to 2m",
-            ),
-            (
-                "clock_skew: 30s",
-                "clock_skew: §-1s",
-                "trusted_token_issuers[0].clock_skew",
-                "with its unit",
-            ),
-            (
-                "clock_skew: 30s",
-                "max_age: §0s",
-                "trusted_token_issuers[0].max_age",
-                "from 1s to 30d",
-            ),
-            (
-                "clock_skew: 30s",
-                "max_lifetime: §400d",
-                "trusted_token_issuers[0].max_lifetime",
-                "from 1s to 365d",
-            ),
-            (
-                "clock_skew: 30s",
-                "§algorithms: []",
-                "trusted_token_issuers[0].algorithms",
-                "empty list",
-            ),
-            (
-                "clock_skew: 30s",
-                "algorithms: [RS256, §none]",
-                "trusted_token_issuers[0].algorithms[1]",
-                "must be one of RS256",
-            ),
-            (
-                "clock_skew: 30s",
-                "algorithms: §RS256",
-                "trusted_token_issuers[0].algorithms",
-                "a list is expected",
-            ),
-            (
-                "clock_skew: 30s",
-                "§token_types: []",
-                "trusted_token_issuers[0].token_types",
-                "empty list",
-            ),
-            (
-                "clock_skew: 30s",
-                "enabled: §yes",
-                "trusted_token_issuers[0].enabled",
-                "true or false",
-            ),
-            (
-                "clock_skew: 30s",
-                "claims: { sub: §email }",
-                "trusted_token_issuers[0].claims.sub",
-                "set by Cambio itself",
-            ),
-            (
-                "clock_skew: 30s",
-                "claims: { a: x, may_act: §y }",
-                "trusted_token_issuers[0].claims.may_act",
-                "set by Cambio itself",
-            ),
-            (
-                "clock_skew: 30s",
-                "claims: { §a: [x] }",
-                "trusted_token_issuers[0].claims.a",
-                "text is expected",
-            ),
-            (
-                "subject_prefix: \"p:\"",
-                "subject_prefix: §\" p\"",
-                "trusted_token_issuers[0].subject_prefix",
-                "not beginning with a blank",
-            ),
-            (
-                "alias: https://partner.example/our-name",
-                "§alias: []",
-                "trusted_token_issuers[0].alias",
-                "empty list",
-            ),
-            ("clock_skew: 30s", "§skew: 30s", ISSUER, "unknown key `skew`"),
-            ("clock_skew: 30s", "§clock-skew: 30s", ISSUER, "did you mean `clock_skew`?"),
         ],
     );
 }
 
 #[test]
-fn an_issuers_keys_have_one_source_that_can_be_trusted() {
-    const ENDPOINT: &str = "jwks_endpoint: https://partner.example/jwks";
-    const CERTIFICATE: &str = "certificate: { file: partner.pem }";
-    const BATCH: &str =
-        "name: batch\n    issuer: urn:example:batch\n    certificate: { file: partner.pem }";
-    const AT: &str = "trusted_token_issuers[0].jwks_endpoint";
-    const CERTIFICATE_AT: &str = "trusted_token_issuers[1].certificate";
-    each(
-        Severity::Fault,
+fn keys_are_fetched_from_where_nobody_can_change_them() {
+    each_of(
+        "jwks_endpoint: https://partner.example/jwks",
+        "trusted_token_issuers[0]",
         &[
+            ("jwks_endpoint: §http://partner.example/", ".jwks_endpoint", "http off loopback"),
+            ("jwks_endpoint: §http://localhost.example/", ".jwks_endpoint", "http off loopback"),
+            ("jwks_endpoint: §http://127.0.0.1.example/", ".jwks_endpoint", "http off loopback"),
+            ("jwks_endpoint: §https://u:canary-7f3a@a.example/", ".jwks_endpoint", "a password"),
+            ("§jwks_endpoint: [https://a.example]", ".jwks_endpoint", "a text or a mapping"),
+            ("§jwks_endpoint: {}", ".jwks_endpoint", "`url` is missing"),
+            ("jwks_endpoint: { url: §http://a.example }", ".jwks_endpoint.url", "plain http"),
             (
-                ENDPOINT,
-                "jwks_endpoint: §http://partner.example/jwks",
-                AT,
-                "plain http off loopback",
-            ),
-            (
-                ENDPOINT,
-                "jwks_endpoint: §http://localhost.example/jwks",
-                AT,
-                "plain http off loopback",
-            ),
-            (ENDPOINT, "jwks_endpoint: §https://u:canary-7f3a@partner.example/", AT, "a password"),
-            (ENDPOINT, "§jwks_endpoint: [https://partner.example/jwks]", AT, "a text or a mapping"),
-            (ENDPOINT, "§jwks_endpoint: {}", AT, "`url` is missing"),
-            (
-                ENDPOINT,
-                "jwks_endpoint: { url: §http://a.example }",
-                "trusted_token_issuers[0].jwks_endpoint.url",
-                "plain http",
-            ),
-            (
-                ENDPOINT,
                 "jwks_endpoint: { url: https://a.example, bearer_token: §canary-7f3a }",
-                "trusted_token_issuers[0].jwks_endpoint.bearer_token",
+                ".jwks_endpoint.bearer_token",
                 "never stands in this file itself",
             ),
             (
-                ENDPOINT,
                 "jwks_endpoint: { url: https://a.example, bearer_token: { env: §GARBAGE } }",
-                "trusted_token_issuers[0].jwks_endpoint.bearer_token.env",
+                ".jwks_endpoint.bearer_token.env",
                 "no bearer token has",
             ),
+            ("discovery: { origins: [§https://a.example/x] }", ".discovery.origins[0]", "a path"),
+            ("discovery: { origins: [§http://a.example] }", ".discovery.origins[0]", "plain http"),
+        ],
+    );
+}
+
+#[test]
+fn keys_that_stand_here_can_be_used_and_are_public() {
+    each_of(
+        CERTIFICATE,
+        "trusted_token_issuers[1]",
+        &[
+            ("discovery: §true", ".discovery", "needs an `issuer` that is an https URL"),
+            ("certificate: { file: §tls.key }", ".certificate.file", "private key"),
+            ("certificate: { file: §signing.pem }", ".certificate.file", "private key"),
+            ("certificate: { file: §token }", ".certificate.file", "in PEM"),
             (
-                BATCH,
-                "§name: batch\n    issuer: urn:example:batch",
-                "trusted_token_issuers[1]",
-                "jwks is missing",
-            ),
-            (
-                BATCH,
-                "§name: batch\n    issuer: urn:example:batch\n    discovery: false",
-                "trusted_token_issuers[1]",
-                "jwks is missing",
-            ),
-            (
-                BATCH,
-                "§name: batch\n    issuer: urn:example:batch\n    certificate: { file: partner.pem }\n    jwks: { file: partner-jwks.json }",
-                "trusted_token_issuers[1]",
-                "more than one",
-            ),
-            (
-                ENDPOINT,
-                "discovery: { origins: [§https://a.example/x] }",
-                "trusted_token_issuers[0].discovery.origins[0]",
-                "has a path",
-            ),
-            (
-                ENDPOINT,
-                "discovery: { origins: [§http://a.example] }",
-                "trusted_token_issuers[0].discovery.origins[0]",
-                "plain http",
-            ),
-            (
-                CERTIFICATE,
-                "discovery: §true",
-                "trusted_token_issuers[1].discovery",
-                "needs an `issuer` that is an https URL",
-            ),
-            (
-                CERTIFICATE,
-                "certificate: { file: §tls.key }",
-                "trusted_token_issuers[1].certificate.file",
-                "private key",
-            ),
-            (
-                CERTIFICATE,
-                "certificate: { file: §signing.pem }",
-                "trusted_token_issuers[1].certificate.file",
-                "private key",
-            ),
-            (
-                CERTIFICATE,
-                "certificate: { file: §token }",
-                "trusted_token_issuers[1].certificate.file",
-                "in PEM",
-            ),
-            (
-                CERTIFICATE,
                 "certificate: { pem: §\"-----BEGIN CERTIFICATE-----\" }",
-                "trusted_token_issuers[1].certificate.pem",
+                ".certificate.pem",
                 "in PEM",
             ),
             (
-                CERTIFICATE,
                 "certificate: { pem: §\"-----BEGIN PRIVATE KEY-----canary-7f3a\" }",
-                "trusted_token_issuers[1].certificate.pem",
+                ".certificate.pem",
                 "private key",
             ),
-            (
-                CERTIFICATE,
-                "certificate: §partner.pem",
-                CERTIFICATE_AT,
-                "a mapping is expected here, with the keys file, pem",
-            ),
-            (CERTIFICATE, "§certificate: []", CERTIFICATE_AT, "empty list"),
-            (
-                CERTIFICATE,
-                "jwks: { file: §useless-jwks.json }",
-                "trusted_token_issuers[1].jwks.file",
-                "no key that could verify",
-            ),
-            (
-                CERTIFICATE,
-                "jwks: { file: §partner.pem }",
-                "trusted_token_issuers[1].jwks.file",
-                "not a JWK Set",
-            ),
-            (
-                CERTIFICATE,
-                "jwks: { file: §nowhere.json }",
-                "trusted_token_issuers[1].jwks.file",
-                "nowhere.json can't be read",
-            ),
+            ("certificate: §partner.pem", ".certificate", "with the keys file, pem"),
+            ("§certificate: []", ".certificate", "empty list"),
+            ("jwks: { file: §useless-jwks.json }", ".jwks.file", "no key that could verify"),
+            ("jwks: { file: §partner.pem }", ".jwks.file", "not a JWK Set"),
+            ("jwks: { file: §nowhere.json }", ".jwks.file", "nowhere.json can't be read"),
         ],
     );
 }

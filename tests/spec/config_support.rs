@@ -178,16 +178,27 @@ pub type Case = (&'static str, &'static str, &'static str, &'static str);
 /// Each change is found, at its very place, and nothing else of that severity is.
 pub fn each(severity: Severity, cases: &[Case]) {
     for (from, to, path, part) in cases {
-        let (text, line, column) = unmark(&changed(from, to));
-        let (findings, is_loaded) = match load(&text) {
-            Ok((_, warnings)) => (warnings, true),
-            Err(findings) => (findings, false),
-        };
-        assert_eq!(is_loaded, severity == Severity::Warning, "{to:?}: {findings:#?}");
-        let found = of(&findings, severity);
-        let [found] = found.as_slice() else { panic!("{to:?}: one is expected: {findings:#?}") };
-        assert_eq!((found.line, found.column), (line, column), "{to:?}: {found}");
-        assert_eq!(found.path, *path, "{to:?}: {found}");
-        assert!(found.message.contains(part), "{to:?}: {found}");
+        one(severity, from, to, path, part);
     }
+}
+
+/// As [`each`], of faults: of changes to one thing, whose paths begin alike.
+pub fn each_of(from: &str, begin: &str, cases: &[(&str, &str, &str)]) {
+    for (to, end, part) in cases {
+        one(Severity::Fault, from, to, &format!("{begin}{end}"), part);
+    }
+}
+
+fn one(severity: Severity, from: &str, to: &str, path: &str, part: &str) {
+    let (text, line, column) = unmark(&changed(from, to));
+    let (findings, is_loaded) = match load(&text) {
+        Ok((_, warnings)) => (warnings, true),
+        Err(findings) => (findings, false),
+    };
+    assert_eq!(is_loaded, severity == Severity::Warning, "{to:?}: {findings:#?}");
+    let found = of(&findings, severity);
+    let [found] = found.as_slice() else { panic!("{to:?}: one is expected: {findings:#?}") };
+    assert_eq!((found.line, found.column), (line, column), "{to:?}: {found}");
+    assert_eq!(found.path, path, "{to:?}: {found}");
+    assert!(found.message.contains(part), "{to:?}: {found}");
 }

@@ -1,7 +1,9 @@
 //! The configuration: raw YAML → every fault with its place → [`Config`], whose settings hold
 //! together.
 
+mod builder;
 mod check;
+mod deserializer;
 mod document;
 mod fault;
 mod raw;
@@ -208,7 +210,7 @@ pub fn load_text(
 pub fn parse(text: impl AsRef<[u8]>, surroundings: &Surroundings<'_>) -> Loaded {
     let findings = Findings::new(surroundings.file);
     let config = Document::parse(text.as_ref(), &findings).and_then(|document| {
-        let raw = shape::read(&document, &findings)?;
+        let raw = deserializer::read(&document, &findings)?;
         Check::new(&document, &findings, surroundings).run(&raw)
     });
     let is_faulty = findings.has_fault();

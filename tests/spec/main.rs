@@ -9,6 +9,13 @@
 )]
 
 mod client;
+mod config;
+mod config_applications;
+mod config_examples;
+mod config_issuers;
+mod config_support;
+mod config_text;
+mod config_warnings;
 mod golden;
 mod outcomes;
 mod properties;

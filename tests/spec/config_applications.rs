@@ -1,0 +1,170 @@
+//! The rules for applications and their secrets.
+
+use cambio::config::Severity;
+use cambio::secret;
+
+use super::config_support::{CANARY, changed, each, load};
+
+#[test]
+fn applications_keep_secrets_as_their_type_says() {
+    const SECRET: &str = "client_secret: { env: PORTAL_SECRET }";
+    const AT: &str = "applications[0].client_secret";
+    const ENV_AT: &str = "applications[0].client_secret.env";
+    const FILE_AT: &str = "applications[0].client_secret.file";
+    const PHONE: &str = "client_id: phone";
+    const ID_AT: &str = "applications[1].client_id";
+    const TYPE: &str = "type: mobile";
+    each(
+        Severity::Fault,
+        &[
+            (PHONE, "client_id: §portal", ID_AT, "the same `client_id` stands on line 31"),
+            (PHONE, "client_id: §téléphone", ID_AT, "printable ASCII"),
+            (PHONE, "client_id: §123", ID_AT, "put it in quotes"),
+            (PHONE, "client_id: §null", ID_AT, "nothing stands here"),
+            (PHONE, "§client_id:", ID_AT, "nothing stands here"),
+            (TYPE, "type: §single-page", "applications[1].type", "did you mean `single_page`?"),
+            (TYPE, "§type: [mobile]", "applications[1].type", "text is expected"),
+            (
+                TYPE,
+                "type: mobile\n    §client_secret: { env: PORTAL_SECRET }",
+                "applications[1].client_secret",
+                "is public and can't keep a secret",
+            ),
+            (
+                TYPE,
+                "type: single_page\n    §client_secret: { env: PORTAL_SECRET }",
+                "applications[1].client_secret",
+                "is public and can't keep a secret",
+            ),
+            (
+                "client_id: phone\n    type: mobile",
+                "§client_id: phone\n    type: standard_oidc",
+                "applications[1]",
+                "has no `client_secret`",
+            ),
+            (SECRET, "client_secret: §canary-7f3a", AT, "never stands in this file itself"),
+            (
+                SECRET,
+                "client_secret: { §canary-7f3a: x, env: PORTAL_SECRET }",
+                AT,
+                "unknown key; known here: env, file, hash",
+            ),
+            (SECRET, "§client_secret: {}", AT, "env, file, hash is missing"),
+            (
+                SECRET,
+                "§client_secret: { env: PORTAL_SECRET, file: portal-secret }",
+                AT,
+                "more than one of",
+            ),
+            (SECRET, "§client_secret: []", AT, "empty list"),
+            (
+                SECRET,
+                "client_secret: [{ env: PORTAL_SECRET }, §canary-7f3a]",
+                "applications[0].client_secret[1]",
+                "never stands in this file itself",
+            ),
+            (SECRET, "client_secret: { env: §UNSET }", ENV_AT, "is not set"),
+            (SECRET, "client_secret: { env: §EMPTY }", ENV_AT, "is empty"),
+            (SECRET, "client_secret: { env: §canary-7f3a }", ENV_AT, "letters, digits and _"),
+            (SECRET, "client_secret: { file: §canary-7f3a }", FILE_AT, "can't be read"),
+            (SECRET, "client_secret: { file: §secret-shared }", FILE_AT, "chmod 600"),
+            (SECRET, "client_secret: { file: §secret-empty }", FILE_AT, "is empty"),
+            (
+                SECRET,
+                "client_secret: { hash: §canary-7f3a }",
+                "applications[0].client_secret.hash",
+                "cambio hash-secret",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_an_application_may_have_is_well_formed() {
+    const EXCHANGE: &str = "- urn:ietf:params:oauth:grant-type:token-exchange";
+    const MEANT: &str = "did you mean `urn:ietf:params:oauth:grant-type:token-exchange`?";
+    const GRANT_AT: &str = "applications[0].allowed_grant_types[0]";
+    const TOKEN_AT: &str = "applications[0].access_token";
+    each(
+        Severity::Fault,
+        &[
+            (
+                "type: mobile\n    allowed_grant_types: [client_credentials]",
+                "type: single_page\n    §allowed_grant_types: [\"urn:ietf:params:oauth:grant-type:token-exchange\"]",
+                "applications[1].allowed_grant_types",
+                "single_page application may not exchange",
+            ),
+            (EXCHANGE, "- §token-exchange", GRANT_AT, MEANT),
+            (EXCHANGE, "- §urn:ietf:params:oauth:grant-type:token_exchange", GRANT_AT, MEANT),
+            (
+                "allowed_grant_types: [client_credentials]",
+                "§allowed_grant_types: []",
+                "applications[1].allowed_grant_types",
+                "empty list",
+            ),
+            (
+                "[partner]",
+                "[partner, §batsh]",
+                "applications[0].trusted_token_issuers[1]",
+                "did you mean `batch`?",
+            ),
+            (
+                "audiences: [https://api.example.com]",
+                "§audiences: []",
+                "applications[0].audiences",
+                "empty list",
+            ),
+            (
+                "[https://api.example.com]",
+                "§https://api.example.com",
+                "applications[0].audiences",
+                "a list is expected",
+            ),
+            ("[read, write]", "[read, §\"a b\"]", "applications[0].scopes[1]", "is no scope"),
+            (
+                "lifetime: 1h }",
+                "lifetime: §0s }",
+                "applications[0].access_token.lifetime",
+                "from 1s to 1d",
+            ),
+            (
+                "lifetime: 1h }",
+                "lifetime: §25h }",
+                "applications[0].access_token.lifetime",
+                "from 1s to 1d",
+            ),
+            (
+                "lifetime: 1h }",
+                "lifetime: 1h, outlive_subject: §1 }",
+                "applications[0].access_token.outlive_subject",
+                "true or false",
+            ),
+            (
+                "lifetime: 1h }",
+                "lifetime: 1h, §life_time: 1h }",
+                TOKEN_AT,
+                "did you mean `lifetime`?",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn secrets_are_had_from_the_environment_files_and_hashes() {
+    let phc = secret::hash(b"of sixteen bytes", &[7; 16]).unwrap();
+    let text = changed(
+        "client_secret: { env: PORTAL_SECRET }",
+        &format!(
+            "client_secret: [{{ env: PORTAL_SECRET }}, {{ file: portal-secret }}, {{ hash: \"{phc}\" }}]"
+        ),
+    );
+    let (config, warnings) = load(text).unwrap();
+    assert_eq!(warnings, []);
+    let secrets = &config.policy.application("portal").unwrap().secrets;
+    let (env, file) = (format!("{CANARY}-in-the-environment"), format!("{CANARY}-in-a-file"));
+    for (index, secret) in [env.as_str(), file.as_str(), "of sixteen bytes"].iter().enumerate() {
+        for (other, stored) in secrets.iter().enumerate() {
+            assert_eq!(stored.matches(secret.as_bytes()), index == other);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The configurations and the schema that are shipped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cambio::config::{self, Config, KeySource, Surroundings};
+use cambio::time::Timestamp;
+use serde_json::Value;
+
+use super::config_support::{NOW, environment, fill};
+use super::outcomes::golden;
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)
+}
+
+/// A copy of a shipped configuration beside the files that it names.
+fn load(name: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path());
+    let file = folder.path().join(name);
+    fs::copy(shipped(name), &file).unwrap();
+    let now = Timestamp::from_secs(NOW);
+    let surroundings = Surroundings { file: &file, environment: &environment, now };
+    let (config, warnings) = config::parse(fs::read(&file).unwrap(), &surroundings).unwrap();
+    assert_eq!(warnings, []);
+    config
+}
+
+#[test]
+fn the_minimal_configuration_loads() {
+    let config = load("minimal.yaml");
+    assert!(matches!(config.trusted_token_issuers[0].source, KeySource::Endpoint(_)));
+    assert!(config.policy.application("portal").is_some());
+}
+
+#[test]
+fn the_example_loads() {
+    let config = load("example.yaml");
+    assert!(config.overlay);
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.signing_keys.iter().count(), 2);
+    assert_eq!(config.trusted_token_issuers.len(), 5);
+    assert_eq!(config.policy.application("portal").unwrap().secrets.len(), 3);
+}
+
+/// Every key that any shape has.
+fn keys(schema: &Value, into: &mut Vec<String>) {
+    if let Some(Value::Object(properties)) = schema.get("properties") {
+        into.extend(properties.keys().cloned());
+    }
+    match schema {
+        Value::Object(members) => members.values().for_each(|member| keys(member, into)),
+        Value::Array(items) => items.iter().for_each(|item| keys(item, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn the_example_has_every_setting() {
+    let example = fs::read_to_string(shipped("example.yaml")).unwrap();
+    let mut all = Vec::new();
+    keys(&serde_json::to_value(config::schema()).unwrap(), &mut all);
+    assert!(all.len() > 60, "{all:?}");
+    for key in all {
+        let stands = |end: &str| example.contains(&format!("{key}:{end}"));
+        assert!(stands(" ") || stands("\n"), "{key}");
+    }
+}
+
+#[test]
+fn the_schema_is_fresh() {
+    let schema = serde_json::to_string_pretty(&config::schema()).unwrap();
+    golden(&shipped("schema.json"), &format!("{schema}\n"));
+}
+
+fn strict(schema: &Value) {
+    match schema {
+        Value::Object(members) => {
+            if members.contains_key("properties") {
+                assert_eq!(members.get("additionalProperties"), Some(&Value::Bool(false)));
+            }
+            members.values().for_each(strict);
+        }
+        Value::Array(items) => items.iter().for_each(strict),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn the_schema_is_strict_and_has_nothing_that_comes_later() {
+    let schema = serde_json::to_value(config::schema()).unwrap();
+    strict(&schema);
+    let text = schema.to_string();
+    for later in [
+        "\"store\"",
+        "\"tests\"",
+        "resource_servers",
+        "opaque",
+        "\"once\"",
+        "refresh_token",
+        "null",
+    ] {
+        assert!(!text.contains(later), "{later}");
+    }
+    let required: Vec<_> =
+        schema["required"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
+    assert_eq!(required, ["listen", "upstream", "authorization_server", "signing_keys"]);
+}

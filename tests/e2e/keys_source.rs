@@ -111,7 +111,7 @@ fn bad_answers(elsewhere: &Issuer) -> Vec<Case> {
         (Box::new(|| status(404)), "the answer has status 404"),
         (Box::new(|| status(204)), "the answer has status 204"),
         // Nothing was at hand that it could be the same as.
-        (Box::new(|| status(304)), "the answer is a redirect, which is not followed"),
+        (Box::new(|| status(304)), "the answer has status 304"),
         (
             Box::new(move || with("location", location.clone(), status(302))),
             "the answer is a redirect, which is not followed",

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admin;
 mod exchange;
 mod issuer;
 mod keys;
@@ -18,3 +19,4 @@ mod leap;
 mod proxy;
 mod setting;
 mod support;
+mod telemetry;

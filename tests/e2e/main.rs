@@ -16,6 +16,7 @@ mod keys_discovery;
 mod keys_reload;
 mod keys_source;
 mod leap;
+mod metrics;
 mod proxy;
 mod setting;
 mod support;

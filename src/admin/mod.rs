@@ -55,8 +55,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Re
     let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
     loop {
         tokio::select! {
-            // What it returns is a lock, not to be held while something else is waited for.
-            () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
+            () = told(&mut stop) => break,
             accepted = accept(&listener, &permits) => match accepted {
                 Some((stream, permit)) => {
                     tokio::spawn(converse(stream, Arc::clone(&admin), permit));
@@ -68,6 +67,11 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Re
     drop(listener);
     // Each gives its permit back when it ends, and each ends in bounded time.
     let _ = permits.acquire_many(all).await;
+}
+
+/// Until `stop` is true. Nobody can say so any more once its sender is gone.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn accept(

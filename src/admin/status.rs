@@ -180,10 +180,12 @@ mod tests {
         }
     }
 
+    type Break = fn(&mut Status);
+
     #[test]
     fn each_condition_alone_makes_it_unready() {
         assert!(status().readiness().ready);
-        let cases: [(&str, fn(&mut Status)); 3] = [
+        let cases: [(&str, Break); 3] = [
             ("listening", |status| status.listening = false),
             ("signing_key", |status| status.signing_keys.clear()),
             ("not_draining", |status| status.draining = true),

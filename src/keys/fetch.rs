@@ -83,7 +83,9 @@ impl Http {
             StatusCode::NOT_MODIFIED if get.etag.is_some() => {
                 return Ok(Answer::NotModified { ttl });
             }
-            status if status.is_redirection() => return Err(KeyError::Redirect),
+            status if status.is_redirection() && status != StatusCode::NOT_MODIFIED => {
+                return Err(KeyError::Redirect);
+            }
             status => return Err(KeyError::Status(status.as_u16())),
         }
         if is_encoded(response.headers()) {

@@ -100,13 +100,13 @@ struct State {
 
 impl FetchedIssuer {
     /// Begins to fetch. Must be called within a tokio runtime.
-    pub(super) fn start(parts: Parts, seed: Option<Seed>) -> Self {
+    pub(super) fn start(parts: Parts, seed: Option<&Seed>) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let next = seed.as_ref().map_or(now, |seed| seed.next);
+        let next = seed.map_or(now, |seed| seed.next);
         let gauge = parts.metrics.jwks_gauge(&parts.name);
-        if let Some(seed) = &seed {
+        if let Some(seed) = seed {
             gauge.confirm(seed.kept.confirmed_at, seed.kept.document.keys.len());
             parts.cache.insert(id, Arc::clone(&seed.kept));
         }

@@ -66,7 +66,7 @@ impl KeyRing {
                             cache: cache.clone(),
                             metrics: Arc::clone(metrics),
                         };
-                        Arc::new(FetchedIssuer::start(parts, seed))
+                        Arc::new(FetchedIssuer::start(parts, seed.as_ref()))
                     }
                 }),
             };

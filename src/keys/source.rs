@@ -103,11 +103,10 @@ impl Source {
         match http.get(Get { url, accept: ACCEPT_JWKS, bearer_token, etag }).await? {
             Answer::NotModified { ttl } => Ok(Fetched::NotModified(ttl)),
             Answer::Document { body, etag, ttl } => {
-                let (keys, skipped) = KeySet::from_jwks(&body).map_err(|error| match error {
-                    KeySetError::NoUsableKey if gives_private_keys_away(&body) => {
-                        KeyError::PrivateKeys
-                    }
-                    other => other.into(),
+                let (keys, skipped) = KeySet::from_jwks(&body).map_err(|error| {
+                    let private =
+                        error == KeySetError::NoUsableKey && gives_private_keys_away(&body);
+                    if private { KeyError::PrivateKeys } else { error.into() }
                 })?;
                 let keys = Arc::new(keys);
                 Ok(Fetched::Document(Document { keys, skipped, url: url.clone(), etag }, ttl))
@@ -125,7 +124,7 @@ fn gives_private_keys_away(jwks: &[u8]) -> bool {
         .any(|jwk| matches!(VerificationKey::from_jwk(jwk), Err(KeyRefused::PrivateMaterial)))
 }
 
-/// The `jwks_uri` of the first metadata document that can be used (OpenID Connect Discovery §4.3,
+/// The `jwks_uri` of the first metadata document that can be used (`OpenID` Connect Discovery §4.3,
 /// RFC 8414 §3.3).
 async fn discover(discovery: &Discovery, http: &Arc<Http>) -> Result<Url, KeyError> {
     let mut why = KeyError::Metadata;

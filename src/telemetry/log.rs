@@ -26,7 +26,9 @@ const SEE_NO_REQUEST: [&str; 3] =
 /// Why logging can't be set up.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum LogError {
-    #[error("CAMBIO_LOG is not a level, or a list such as `info,cambio::keys=debug`")]
+    #[error(
+        "CAMBIO_LOG is not a level, or a list such as `info,cambio::keys=debug,audit=info,library=warn`"
+    )]
     Filter,
     #[error("CAMBIO_LOG_FORMAT is neither `json` nor `text`")]
     Format,
@@ -73,6 +75,10 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let mut targets: Targets = filter.parse().map_err(|_| LogError::Filter)?;
+    // A misspelt level would be taken for a target that everything else is silent beside.
+    if !targets.iter().all(|(target, _)| is_ours(target)) {
+        return Err(LogError::Filter);
+    }
     // A talkative or a quiet log is a matter of taste; the audit is not, unless it is named.
     if !targets.iter().any(|(target, _)| target == AUDIT) {
         targets = targets.with_target(AUDIT, Level::INFO);

@@ -5,21 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::core::{Collector, Metric, MetricVec, MetricVecBuilder};
-use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use tokio::time::Instant;
 
 use super::labels::{METHODS, Names, STATUS_CLASSES, method_index, status_index};
+use super::series::{Series, forget};
 use crate::config::{Config, KeySource};
 use crate::exchange::Record;
 use crate::exchange::error::Refusal;
-
-/// Seconds, from half a millisecond to the longest that anything may take.
-const BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The outcome of what was granted, and its reason.
 pub(super) const GRANTED: &str = "granted";
@@ -73,23 +66,52 @@ struct Configured {
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    series: Series,
     exchanges: IntCounterVec,
     exchanges_by_client: IntCounterVec,
     exchange_duration: Histogram,
     /// By method, then by status class.
     upstream_requests: Vec<Vec<IntCounter>>,
     upstream_duration: Histogram,
-    jwks_fetches: IntCounterVec,
-    jwks_age: GaugeVec,
-    jwks_keys: IntGaugeVec,
+    jwks: Jwks,
     config_applied: IntCounter,
     config_refused: IntCounter,
     config_last_reload_successful: IntGauge,
     certificate_not_after: IntGaugeVec,
     configured: ArcSwap<Configured>,
+}
+
+/// What is counted and shown of keys that are fetched.
+#[derive(Debug)]
+struct Jwks {
+    fetches: IntCounterVec,
+    age: GaugeVec,
+    keys: IntGaugeVec,
     /// Held while the gauges that are computed at each scrape are.
-    jwks: Mutex<Vec<Weak<JwksGauge>>>,
+    shown: Mutex<Vec<Weak<JwksGauge>>>,
+}
+
+impl Jwks {
+    fn new(series: &Series) -> Self {
+        Self {
+            fetches: series.counters(
+                "jwks_fetches_total",
+                "Attempts to fetch a trusted token issuer's keys.",
+                &["issuer", "outcome"],
+            ),
+            age: series.float_gauges(
+                "jwks_age_seconds",
+                "Since a trusted token issuer last confirmed its keys.",
+                &["issuer"],
+            ),
+            keys: series.gauges(
+                "jwks_keys",
+                "Usable keys of a trusted token issuer that were fetched.",
+                &["issuer"],
+            ),
+            shown: Mutex::default(),
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -101,108 +123,56 @@ impl Default for Metrics {
 impl Metrics {
     /// All series without the name of an issuer or a client stand at 0 from here on.
     pub fn new() -> Self {
-        let registry = registry();
-        let upstream = registered(
-            &registry,
-            counters(
-                "upstream_requests_total",
-                "Answers of the upstream, by method and class of status.",
-                &["method", "status_class"],
-            ),
-        );
-        let reloads = registered(
-            &registry,
-            counters("config_reloads_total", "Attempts to reload the configuration.", &["outcome"]),
-        );
-        let build =
-            registered(&registry, gauges("build_info", "The version that runs.", &["version"]));
+        let series = Series::new();
+        let build = series.gauges("build_info", "The version that runs.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let successful = registered(
-            &registry,
-            gauges(
-                "config_last_reload_successful",
-                "1 where the last attempt to load the configuration succeeded, otherwise 0.",
-                &[],
-            ),
+        let upstream = series.counters(
+            "upstream_requests_total",
+            "Answers of the upstream, by method and class of status.",
+            &["method", "status_class"],
         );
-        let successful = successful.with_label_values::<&str>(&[]);
+        let upstream_requests = METHODS.map(|method| {
+            STATUS_CLASSES.map(|class| upstream.with_label_values(&[method, class])).to_vec()
+        });
+        let outcome = ["outcome"];
+        let reloads = "Attempts to reload the configuration.";
+        let reloads = series.counters("config_reloads_total", reloads, &outcome);
+        let successful = "1 where the last attempt to load the configuration succeeded, else 0.";
+        let successful = series
+            .gauges("config_last_reload_successful", successful, &[])
+            .with_label_values::<&str>(&[]);
         successful.set(1);
-        let by_class = |method: &str| {
-            let class = |class: &&str| upstream.with_label_values(&[method, class]);
-            STATUS_CLASSES.iter().map(class).collect()
-        };
         Self {
-            exchanges: registered(
-                &registry,
-                counters(
-                    "exchanges_total",
-                    "Exchanges by trusted token issuer, outcome and exact reason.",
-                    &["issuer", "outcome", "reason"],
-                ),
+            exchanges: series.counters(
+                "exchanges_total",
+                "Exchanges by trusted token issuer, outcome and exact reason.",
+                &["issuer", "outcome", "reason"],
             ),
-            exchanges_by_client: registered(
-                &registry,
-                counters(
-                    "exchanges_by_client_total",
-                    "Exchanges by application and outcome.",
-                    &["client", "outcome"],
-                ),
+            exchanges_by_client: series.counters(
+                "exchanges_by_client_total",
+                "Exchanges by application and outcome.",
+                &["client", "outcome"],
             ),
-            exchange_duration: registered(
-                &registry,
-                histogram(
-                    "exchange_duration_seconds",
-                    "From the end of an exchange's request to its answer.",
-                ),
+            exchange_duration: series.durations(
+                "exchange_duration_seconds",
+                "From the end of an exchange's request to its answer.",
             ),
-            upstream_requests: METHODS.iter().map(|method| by_class(method)).collect(),
-            upstream_duration: registered(
-                &registry,
-                histogram(
-                    "upstream_duration_seconds",
-                    "From a request's start upstream to the end of the answer.",
-                ),
+            upstream_requests: upstream_requests.to_vec(),
+            upstream_duration: series.durations(
+                "upstream_duration_seconds",
+                "From a request's start upstream to the end of the answer.",
             ),
-            jwks_fetches: registered(
-                &registry,
-                counters(
-                    "jwks_fetches_total",
-                    "Attempts to fetch a trusted token issuer's keys.",
-                    &["issuer", "outcome"],
-                ),
-            ),
-            jwks_age: registered(
-                &registry,
-                GaugeVec::new(
-                    Opts::new(
-                        "jwks_age_seconds",
-                        "Since a trusted token issuer last confirmed its keys.",
-                    ),
-                    &["issuer"],
-                ),
-            ),
-            jwks_keys: registered(
-                &registry,
-                gauges(
-                    "jwks_keys",
-                    "Usable keys of a trusted token issuer that were fetched.",
-                    &["issuer"],
-                ),
-            ),
+            jwks: Jwks::new(&series),
             config_applied: reloads.with_label_values(&["applied"]),
             config_refused: reloads.with_label_values(&["refused"]),
             config_last_reload_successful: successful,
-            certificate_not_after: registered(
-                &registry,
-                gauges(
-                    "certificate_not_after_timestamp_seconds",
-                    "The earliest end of validity among a trusted token issuer's certificates.",
-                    &["issuer"],
-                ),
+            certificate_not_after: series.gauges(
+                "certificate_not_after_timestamp_seconds",
+                "The earliest end of validity among a trusted token issuer's certificates.",
+                &["issuer"],
             ),
             configured: ArcSwap::default(),
-            jwks: Mutex::default(),
-            registry,
+            series,
         }
     }
 
@@ -233,7 +203,7 @@ impl Metrics {
                 KeySource::Fixed(_) => false,
             };
             for outcome in FetchOutcome::ALL.iter().filter(|_| own && fetched) {
-                self.jwks_fetches.with_label_values(&[&keys.issuer.name, outcome.as_str()]);
+                self.jwks.fetches.with_label_values(&[&keys.issuer.name, outcome.as_str()]);
             }
         }
         let configured = Configured {
@@ -244,7 +214,7 @@ impl Metrics {
             clients,
         };
         forget(&self.exchanges, "issuer", &configured.issuers);
-        forget(&self.jwks_fetches, "issuer", &configured.issuers);
+        forget(&self.jwks.fetches, "issuer", &configured.issuers);
         forget(&self.exchanges_by_client, "client", &configured.clients);
         self.configured.store(Arc::new(configured));
     }
@@ -294,14 +264,14 @@ impl Metrics {
     pub fn jwks_fetch(&self, issuer: &str, outcome: FetchOutcome) {
         let configured = self.configured.load();
         let issuer = configured.issuers.label(Some(issuer));
-        self.jwks_fetches.with_label_values(&[issuer, outcome.as_str()]).inc();
+        self.jwks.fetches.with_label_values(&[issuer, outcome.as_str()]).inc();
     }
 
     /// What is to be shown of an issuer's fetched keys, until it is dropped.
     pub fn jwks_gauge(&self, issuer: &Arc<str>) -> Arc<JwksGauge> {
         let gauge = JwksGauge { issuer: Arc::clone(issuer), confirmed: Mutex::default() };
         let gauge = Arc::new(gauge);
-        let mut all = self.jwks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.jwks.shown.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|gauge| gauge.strong_count() > 0);
         all.push(Arc::downgrade(&gauge));
         gauge
@@ -309,11 +279,10 @@ impl Metrics {
 
     /// The text format, version 0.0.4.
     pub fn render(&self) -> String {
-        let mut jwks = self.jwks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jwks = self.jwks.shown.lock().unwrap_or_else(PoisonError::into_inner);
         jwks.retain(|gauge| gauge.strong_count() > 0);
         self.compute_gauges(&jwks);
-        let families = self.registry.gather();
-        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+        self.series.render()
     }
 
     /// Issuers that share a label show the oldest keys, all keys, and the certificate that ends
@@ -327,16 +296,16 @@ impl Metrics {
             .map(|gauge| (Arc::clone(&gauge.issuer), gauge))
             .collect();
         let now = Instant::now();
-        self.jwks_age.reset();
-        self.jwks_keys.reset();
+        self.jwks.age.reset();
+        self.jwks.keys.reset();
         self.certificate_not_after.reset();
         for (name, gauge) in by_name {
             let confirmed = *gauge.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
             let label = configured.issuers.label(Some(&name));
-            let keys = self.jwks_keys.with_label_values(&[label]);
+            let keys = self.jwks.keys.with_label_values(&[label]);
             let Some((at, count)) = confirmed else { continue };
             keys.add(i64::try_from(count).unwrap_or(i64::MAX));
-            let age = self.jwks_age.with_label_values(&[label]);
+            let age = self.jwks.age.with_label_values(&[label]);
             age.set(age.get().max(now.saturating_duration_since(at).as_secs_f64()));
         }
         for (name, not_after) in &configured.certificates {
@@ -347,50 +316,4 @@ impl Metrics {
             gauge.set(earlier.unwrap_or(not_after).min(not_after));
         }
     }
-}
-
-/// Removes the series of names that have no label any more.
-fn forget<B>(of: &MetricVec<B>, label: &str, names: &Names)
-where
-    B: MetricVecBuilder,
-    MetricVec<B>: Collector,
-    B::M: Metric,
-{
-    for family in of.collect() {
-        for series in family.get_metric() {
-            let labels: HashMap<_, _> =
-                series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
-            if labels.get(label).is_some_and(|value| !names.has_label(value)) {
-                // It may be gone already, which is what is wanted.
-                let _ = of.remove(&labels);
-            }
-        }
-    }
-}
-
-#[expect(clippy::expect_used, reason = "the prefix is a constant, and every test builds it")]
-fn registry() -> Registry {
-    Registry::new_custom(Some("cambio".to_owned()), None).expect("the prefix is a name")
-}
-
-#[expect(clippy::expect_used, reason = "names are constants, and every test registers them")]
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> C {
-    let collector = collector.expect("the metric is well-formed");
-    registry.register(Box::new(collector.clone())).expect("no two metrics have one name");
-    collector
-}
-
-fn counters(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    IntCounterVec::new(Opts::new(name, help), labels)
-}
-
-fn gauges(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    IntGaugeVec::new(Opts::new(name, help), labels)
-}
-
-fn histogram(name: &str, help: &str) -> prometheus::Result<Histogram> {
-    Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()))
 }

@@ -4,3 +4,4 @@ pub mod audit;
 mod labels;
 pub mod log;
 pub mod metrics;
+mod series;

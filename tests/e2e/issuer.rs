@@ -51,7 +51,7 @@ impl Body for Content {
             },
             Self::Endless(chunks) => {
                 *chunks.lock().unwrap() += 1;
-                frame(Bytes::from_static(&[b' '; 64 * 1024]))
+                frame(Bytes::from(vec![b' '; 64 * 1024]))
             }
             Self::Breaks(bytes) => match bytes.take() {
                 Some(bytes) => frame(bytes),

@@ -111,7 +111,7 @@ fn bad_answers(elsewhere: &Issuer) -> Vec<Case> {
         (Box::new(|| status(404)), "the answer has status 404"),
         (Box::new(|| status(204)), "the answer has status 204"),
         // Nothing was at hand that it could be the same as.
-        (Box::new(|| status(304)), "the answer is a redirect, which is not followed"),
+        (Box::new(|| status(304)), "the answer has status 304"),
         (
             Box::new(move || with("location", location.clone(), status(302))),
             "the answer is a redirect, which is not followed",
@@ -300,6 +300,6 @@ async fn each_set_of_roots_is_for_its_own_issuers_alone() {
     let ring = KeyRing::new(&config, &Arc::new(Metrics::new()), None);
     until(|| ring.status().iter().all(|status| status.state != KeyState::NeverFetched)).await;
     let states: Vec<_> = ring.status().into_iter().map(|status| status.state).collect();
-    use KeyState::{Fresh, Unavailable};
-    assert_eq!(states, [Fresh, Fresh, Unavailable, Unavailable]);
+    let dead = KeyState::Unavailable;
+    assert_eq!(states, [KeyState::Fresh, KeyState::Fresh, dead, dead]);
 }

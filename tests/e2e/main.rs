@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod admin;
 mod exchange;
 mod issuer;
 mod keys;
@@ -15,6 +16,8 @@ mod keys_discovery;
 mod keys_reload;
 mod keys_source;
 mod leap;
+mod metrics;
 mod proxy;
 mod setting;
 mod support;
+mod telemetry;

@@ -1,6 +1,6 @@
 //! `cambio dev`: the whole of it on loopback, between stand-ins.
 
-use std::io::stdout;
+use std::io::{self, stdout};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,10 +20,32 @@ pub fn run(once: bool) -> Exit {
     if !once && let Err(error) = log::init() {
         return fail(&error.to_string());
     }
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(play(once)),
-        Err(error) => fail(&format!("no threads are to be had: {}", error.kind())),
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no threads are to be had: {}", error.kind())),
+    };
+    runtime.block_on(async {
+        // Whoever is interrupted is dropped, and what was written goes with it.
+        tokio::select! {
+            exit = play(once) => exit,
+            result = interrupted() => match result {
+                Ok(()) if once => fail("interrupted"),
+                Ok(()) => Exit::Fine,
+                Err(error) => fail(&format!("signals can't be listened to: {}", error.kind())),
+            },
+        }
+    })
+}
+
+/// SIGINT or SIGTERM.
+async fn interrupted() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
+    Ok(())
 }
 
 async fn play(once: bool) -> Exit {
@@ -49,9 +71,7 @@ async fn play(once: bool) -> Exit {
         Err(error) => return fail(&error.to_string()),
     };
     drop((cambio, admin));
-    let exit = if once { rehearse(&stage).await } else { stay(&stage, &running).await };
-    running.stop().await;
-    exit
+    if once { rehearse(&stage).await } else { stay(&stage, &running).await }
 }
 
 async fn rehearse(stage: &Stage) -> Exit {
@@ -62,10 +82,6 @@ async fn rehearse(stage: &Stage) -> Exit {
 }
 
 async fn stay(stage: &Stage, running: &Running) -> Exit {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        return fail("signals can't be listened to");
-    };
     let token = match stage.subject_token() {
         Ok(token) => token,
         Err(error) => return fail(&error.to_string()),
@@ -96,9 +112,5 @@ Ctrl-C ends it.
     if printed != Exit::Fine {
         return printed;
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Exit::Fine
+    std::future::pending().await
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http::header::{EXPECT, HeaderName};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -153,6 +153,11 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if visit.is_buffered {
             upstream.remove_header(&EXPECT);
+        }
+        // A chunked body without a chunk: some servers insist on a length.
+        let is_chunked = session.req_header().headers.contains_key(TRANSFER_ENCODING);
+        if is_chunked && session.as_downstream_mut().is_body_empty() {
+            upstream.insert_header(CONTENT_LENGTH, 0)?;
         }
         forward::complete_request(upstream, session.req_header(), visit.client)
     }

@@ -396,3 +396,8 @@ pub fn load(folder: &Path, upstream: &str, more: &str) -> Config {
         Err(faults) => panic!("{faults:#?}"),
     }
 }
+
+/// Large bodies are compared by it.
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().to_vec()
+}

@@ -1,0 +1,129 @@
+//! An upstream that is down, slow or broken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::TcpListener;
+
+use super::support::{Cambio, Upstream, get, post, response};
+
+const OTHER: &str = "grant_type=client_credentials";
+
+/// An address on which nobody listens.
+async fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down_is_a_bad_gateway() {
+    let cambio = Cambio::start(&nobody().await, "").await;
+    let response = cambio.request(get("/x", "")).await;
+    assert_eq!(response.status, 502);
+    assert_eq!(response.header("server"), None);
+    assert!(response.header("cambio-decision").is_some());
+    for path in ["/oauth2/token", "/oauth2//token"] {
+        let response = cambio.request(post(path, "", OTHER)).await;
+        assert_eq!(response.status, 502, "{path}");
+        assert_eq!(response.json()["error"], "temporarily_unavailable");
+        assert_eq!(response.header("cache-control"), Some("no-store"));
+        assert!(response.header("cambio-decision").is_some());
+    }
+    let head = cambio.request("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!((head.status, head.text()), (502, ""));
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_in_time_is_a_gateway_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let upstream =
+        format!("upstream: {{ url: \"{url}\", timeouts: {{ connect: 1s, read: 200ms }} }}\n");
+    let cambio = Cambio::start(&url, &upstream).await;
+    let silent = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    assert_eq!(cambio.request(get("/x", "")).await.status, 504);
+    let response = cambio.request(post("/oauth2/token", "", OTHER)).await;
+    assert_eq!(response.status, 504);
+    assert_eq!(response.json()["error"], "temporarily_unavailable");
+    silent.abort();
+}
+
+#[tokio::test]
+async fn a_broken_answer_is_a_bad_gateway_and_a_cut_one_is_cut() {
+    let upstream = Upstream::answering(|request| match request.target() {
+        "/garbage" => b"what?\r\n\r\n".to_vec(),
+        "/lengths" => {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab".to_vec()
+        }
+        "/cut" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab".to_vec(),
+        _ => Vec::new(),
+    })
+    .await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    for path in ["/garbage", "/lengths", "/closed"] {
+        assert_eq!(cambio.request(get(path, "")).await.status, 502, "{path}");
+    }
+    // What was sent can't be taken back: the client must see that it is not whole.
+    let mut connection = cambio.connect().await;
+    connection.send(get("/cut", "")).await;
+    assert!(connection.receive().await.is_none());
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    // It closes kept connections as a request arrives on them.
+    let upstream = Upstream::answering(move |_| {
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            response("200 OK", &[], b"ok")
+        } else {
+            Vec::new()
+        }
+    })
+    .await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    assert_eq!(cambio.request(post("/x", "", OTHER)).await.status, 200);
+    assert_eq!(cambio.request(post("/x", "", OTHER)).await.status, 502);
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+    assert_eq!(cambio.request(post("/oauth2/token", "", OTHER)).await.status, 502);
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_and_every_address_of_it_tried() {
+    let upstream = Upstream::start().await;
+    // It has an IPv6 address, too, where nobody listens.
+    let url = format!("http://localhost:{}", upstream.address.port());
+    let cambio = Cambio::start(&url, "").await;
+    for _ in 0..3 {
+        assert_eq!(cambio.request(get("/x", "")).await.status, 200);
+    }
+    let nowhere = Cambio::start("http://cambio.invalid:1", "").await;
+    assert_eq!(nowhere.request(get("/x", "")).await.status, 502);
+}
+
+#[tokio::test]
+async fn an_early_refusal_of_the_upstream_reaches_a_client_that_still_sends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut some = [0; 4096];
+        assert!(stream.read(&mut some).await.unwrap() > 0);
+        let refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+        stream.write_all(refusal).await.unwrap();
+        while stream.read(&mut some).await.is_ok_and(|read| read > 0) {}
+    });
+    let cambio = Cambio::start(&url, "").await;
+    let mut connection = cambio.connect().await;
+    connection.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\nabc").await;
+    let response = connection.receive().await.unwrap();
+    assert_eq!((response.status, response.text()), (413, "no"));
+}

@@ -1,0 +1,88 @@
+//! What clients may take up: connections, and time for headers and between requests.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::interval;
+
+use super::support::{Cambio, Connection, Upstream, get};
+
+#[tokio::test]
+async fn a_header_that_does_not_arrive_ends_its_connection() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "limits: { header_timeout: 200ms }\n").await;
+    // Not a byte.
+    assert!(cambio.connect().await.is_closed().await);
+    // Half of it.
+    let mut half = cambio.connect().await;
+    assert_eq!(half.request("GET / HTTP/1.1\r\nHost: a\r\nX: ").await.status, 408);
+    assert!(half.is_closed().await);
+    // One that drips takes no longer.
+    let connection = cambio.connect().await;
+    let began = Instant::now();
+    let (from, mut to) = tokio::io::split(connection.stream);
+    let drip = tokio::spawn(async move {
+        let mut tick = interval(Duration::from_millis(20));
+        for byte in "GET / HTTP/1.1\r\nHost: a\r\nX: ".bytes().chain(std::iter::repeat(b'x')) {
+            tick.tick().await;
+            if to.write_all(&[byte]).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut seen = Vec::new();
+    let mut from = from;
+    let _ = tokio::io::AsyncReadExt::read_to_end(&mut from, &mut seen).await;
+    assert!(seen.starts_with(b"HTTP/1.1 408"), "{}", seen.escape_ascii());
+    assert!(began.elapsed() < Duration::from_secs(5));
+    drip.abort();
+    // One that is slow, but not too slow, is served; so is whoever comes beside.
+    let mut slow = cambio.connect().await;
+    slow.send("GET / HTTP/1.1\r\n").await;
+    slow.send("Host: a\r\n\r\n").await;
+    assert_eq!(slow.receive().await.unwrap().status, 200);
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_second_header_on_a_connection_is_timed_like_the_first() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "limits: { header_timeout: 200ms }\n").await;
+    let mut connection = cambio.connect().await;
+    assert_eq!(connection.request(get("/", "")).await.status, 200);
+    assert_eq!(connection.request("GET / HTTP/1.1\r\n").await.status, 408);
+    assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "limits: { idle_timeout: 200ms }\n").await;
+    let mut connection = cambio.connect().await;
+    assert_eq!(connection.request(get("/", "")).await.status, 200);
+    assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_at_once_and_places_become_free() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "limits: { connections: 3 }\n").await;
+    let mut held: Vec<Connection> = Vec::new();
+    for _ in 0..3 {
+        let mut connection = cambio.connect().await;
+        assert_eq!(connection.request(get("/", "")).await.status, 200);
+        held.push(connection);
+    }
+    assert_eq!(cambio.running.connections(), 3);
+    for _ in 0..5 {
+        assert!(cambio.connect().await.is_closed().await);
+    }
+    for connection in &mut held {
+        assert_eq!(connection.request(get("/", "")).await.status, 200);
+    }
+    drop(held.pop());
+    while cambio.running.connections() == 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(cambio.request(get("/", "")).await.status, 200);
+}

@@ -167,7 +167,7 @@ fn verified(
     };
     let token = UnverifiedToken::parse(token).map_err(|error| refused(&error))?;
     let candidate = Candidate::new(token, &rules).map_err(|error| refused(&error))?;
-    verify(&candidate, &rules, keys, clock::now()).map_err(|error| refused(&error))?;
+    verify(candidate, &rules, keys, clock::now()).map_err(|error| refused(&error))?;
     Ok(())
 }
 

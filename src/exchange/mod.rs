@@ -165,7 +165,7 @@ impl Pending {
     ) -> Result<Granted, Refusal> {
         let Self { client, request, subject: PendingSubject { issuer, candidate } } = self;
         let subject =
-            verify(&candidate, &issuer.rules, keys, now).map_err(SubjectTokenError::from)?;
+            verify(candidate, &issuer.rules, keys, now).map_err(SubjectTokenError::from)?;
         record.subject = Some(subject.get().subject.clone());
         record.subject_jwt_id.clone_from(&subject.get().jwt_id);
         let permit = Permit::new(&client, &issuer, &subject, &request)?;

@@ -115,22 +115,22 @@ impl<T> Verified<T> {
 
 /// Holds a token to the rules of its issuer, by keys of that issuer.
 pub fn verify(
-    candidate: &Candidate,
+    candidate: Candidate,
     rules: &Rules,
     keys: &KeySet,
     now: Timestamp,
 ) -> Result<Verified<Claims>, VerifyError> {
     let Candidate { token, algorithm } = candidate;
-    let tried = keys.candidates(token.unverified_kid.as_deref(), *algorithm);
+    let tried = keys.candidates(token.unverified_kid.as_deref(), algorithm);
     if tried.is_empty() {
         return Err(VerifyError::KeyUnknown);
     }
     let (signature, input) = (token.compact.signature(), token.compact.signing_input());
-    if !tried.iter().any(|key| key.verifies(signature, input, *algorithm)) {
+    if !tried.iter().any(|key| key.verifies(signature, input, algorithm)) {
         return Err(VerifyError::Signature);
     }
     // From here on the claims are the issuer's own words.
-    let claims = &token.unverified_claims;
+    let claims = token.unverified_claims;
     let issuer = match claims.get("iss") {
         Some(Value::String(issuer)) if *issuer == rules.issuer => issuer.clone(),
         _ => return Err(VerifyError::Claims),
@@ -140,7 +140,7 @@ pub fn verify(
     if !audience.iter().any(|one| rules.audiences.contains(one)) {
         return Err(VerifyError::Audience);
     }
-    let (expires_at, issued_at) = times(claims, rules, now)?;
+    let (expires_at, issued_at) = times(&claims, rules, now)?;
     // RFC 7800 §3.1: whoever presents such a token must prove the key, which nobody here can.
     if claims.contains_key("cnf") {
         return Err(VerifyError::SenderConstrained);
@@ -154,8 +154,7 @@ pub fn verify(
         Some(Value::String(id)) => Some(id.clone()),
         Some(_) => return Err(VerifyError::Claims),
     };
-    let all = claims.clone();
-    Ok(Verified(Claims { issuer, subject, audience, expires_at, issued_at, jwt_id, all }))
+    Ok(Verified(Claims { issuer, subject, audience, expires_at, issued_at, jwt_id, all: claims }))
 }
 
 /// `exp`, `nbf` and `iat` against the clock (RFC 7519 §4.1.4 to §4.1.6).

@@ -86,25 +86,30 @@ impl fmt::Debug for Form {
 /// One name or value, decoded; `None` where it has a broken escape, is not UTF-8, has a NUL or a
 /// bare `;`, which some parsers take for a separator.
 pub fn decode(encoded: &[u8]) -> Option<String> {
+    let is_special = |b: &u8| matches!(b, b'+' | b'%' | b';' | 0);
     let mut out = Vec::with_capacity(encoded.len());
     let mut rest = encoded;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        let byte = match first {
-            b'+' => b' ',
-            b'%' => {
-                let [high, low, tail @ ..] = tail else { return None };
-                rest = tail;
-                hex(*high)? << 4 | hex(*low)?
+    // Tokens make up most of a form and have nothing to decode: they are copied in one go.
+    while let Some((plain, tail)) =
+        rest.iter().position(is_special).and_then(|at| rest.split_at_checked(at))
+    {
+        out.extend_from_slice(plain);
+        rest = match tail {
+            [b'+', tail @ ..] => {
+                out.push(b' ');
+                tail
             }
-            b';' => return None,
-            other => *other,
+            [b'%', high, low, tail @ ..] => match hex(*high)? << 4 | hex(*low)? {
+                0 => return None,
+                byte => {
+                    out.push(byte);
+                    tail
+                }
+            },
+            _ => return None,
         };
-        if byte == 0 {
-            return None;
-        }
-        out.push(byte);
     }
+    out.extend_from_slice(rest);
     String::from_utf8(out).ok()
 }
 

@@ -162,10 +162,10 @@ async fn a_dead_issuer_is_asked_ever_less_often_however_many_ask_for_its_keys() 
     for (retry, wait) in [1, 2, 4, 8, 16, 30, 30].into_iter().enumerate() {
         let failed = (retry + 1).to_string();
         until(|| estate.fetches("failed") == failed).await;
-        leap(SECOND.mul_f64(f64::from(wait) * 0.85)).await;
+        leap(SECOND.mul_f64(f64::from(wait) * 0.5)).await;
         settle().await;
         assert_eq!(estate.server.count(), retry + 1);
-        leap(SECOND.mul_f64(f64::from(wait) * 0.15)).await;
+        leap(SECOND.mul_f64(f64::from(wait) * 0.5)).await;
         estate.server.asked_times(retry + 2).await;
     }
 }

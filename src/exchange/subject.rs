@@ -40,8 +40,16 @@ pub struct TrustedIssuer {
 /// A claim of the minted token and the claim of the subject token that it is copied from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimMapping {
-    pub minted: String,
-    pub subject: String,
+    pub(super) minted: String,
+    pub(super) subject: String,
+}
+
+impl ClaimMapping {
+    /// `None` where the claim of the minted token is one of [`RESERVED_CLAIMS`].
+    pub fn new(minted: &str, subject: &str) -> Option<Self> {
+        (!RESERVED_CLAIMS.contains(&minted))
+            .then(|| Self { minted: minted.to_owned(), subject: subject.to_owned() })
+    }
 }
 
 /// Claims of a minted token that are ours to set, so that no mapping may name them (RFC 9068 §2.2,

@@ -32,6 +32,8 @@ pub enum KeySetError {
     Malformed,
     #[error("the set has more than {MAX_KEYS} keys")]
     TooManyKeys,
+    #[error("more than {MAX_TRIED} keys of one kind have no name to choose them by")]
+    TooManyAlike,
     #[error("the set has no key that could verify a token")]
     NoUsableKey,
 }
@@ -289,8 +291,15 @@ impl KeySet {
         Ok((Self(keys), skipped))
     }
 
-    /// Keys that have no `kid`, such as those of certificates.
+    /// Keys that have no `kid`, such as those of certificates: never more than are tried.
     pub fn from_keys(keys: Vec<VerificationKey>) -> Result<Self, KeySetError> {
+        let fitting = |algorithm| {
+            let fits = |key: &&VerificationKey| key.algorithms.contains(algorithm);
+            keys.iter().filter(fits).count()
+        };
+        if Algorithm::ALL.into_iter().any(|algorithm| fitting(algorithm) > MAX_TRIED) {
+            return Err(KeySetError::TooManyAlike);
+        }
         match keys.len() {
             0 => Err(KeySetError::NoUsableKey),
             1..=MAX_KEYS => Ok(Self(keys)),

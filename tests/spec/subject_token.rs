@@ -5,9 +5,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::exchange::error::Reason;
+use cambio::exchange::subject::{ClaimMapping, RESERVED_CLAIMS};
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
 use cambio::jwt::certificate::{Certificate, CertificateError};
-use cambio::jwt::key_set::{KeyRefused, KeySet, KeySetError, MAX_DOCUMENT, MAX_KEYS};
+use cambio::jwt::key_set::{KeyRefused, KeySet, KeySetError, MAX_DOCUMENT, MAX_KEYS, MAX_TRIED};
 use cambio::jwt::verify::MediaType;
 use serde_json::{Value, json};
 
@@ -58,6 +59,9 @@ fn mapped_claims_are_copied_and_the_subject_is_prefixed() {
         (&json!("alice@example.com"), &json!("partner:alice"))
     );
     assert_eq!(minted.get("absent"), None);
+    for reserved in RESERVED_CLAIMS {
+        assert_eq!(ClaimMapping::new(reserved, "email"), None, "{reserved}");
+    }
 }
 
 #[test]
@@ -697,6 +701,25 @@ fn a_token_of_each_algorithm_is_exchanged_by_certificate() {
 }
 
 #[test]
+fn no_certificate_is_left_untried() {
+    let pem = certificate(Algorithm::ES256, |_| {});
+    let mut crowd = pem.repeat(MAX_TRIED - 1);
+    let own = Forge::new(Algorithm::ES256, "own");
+    crowd.push_str(&certificate_of(&own, |_| {}));
+    let read = |pem: &str| {
+        let certificates = Certificate::parse_pem(pem.as_bytes()).unwrap();
+        KeySet::from_keys(certificates.into_iter().map(|certificate| certificate.key).collect())
+    };
+    let keys = read(&crowd).unwrap();
+    let exchange = Exchange::new().with(|exchange| exchange.keys = keys);
+    let token = own.sign(&exchange.header, &exchange.claims);
+    exchange.with(|exchange| exchange.token = Some(token)).granted();
+    assert_eq!(read(&format!("{pem}{crowd}")).unwrap_err(), KeySetError::TooManyAlike);
+    let other = certificate(Algorithm::ES384, |_| {});
+    assert_eq!(read(&format!("{other}{crowd}")).unwrap().len(), MAX_TRIED + 1);
+}
+
+#[test]
 fn a_file_that_is_no_certificate_is_refused() {
     use rcgen::KeyUsagePurpose::{DigitalSignature, KeyCertSign};
     let pem = |usages: Vec<rcgen::KeyUsagePurpose>| {
@@ -761,8 +784,11 @@ fn a_certificates_key_is_what_its_algorithm_says() {
 
 /// A self-signed certificate over the partner's key.
 fn certificate(algorithm: Algorithm, change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
-    let forge = forge(algorithm);
-    let scheme = match algorithm {
+    certificate_of(forge(algorithm), change)
+}
+
+fn certificate_of(forge: &Forge, change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
+    let scheme = match forge.algorithm {
         Algorithm::ES256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         Algorithm::ES384 => &rcgen::PKCS_ECDSA_P384_SHA384,
         Algorithm::EdDSA => &rcgen::PKCS_ED25519,

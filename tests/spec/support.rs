@@ -167,7 +167,7 @@ pub fn portal() -> Application {
 }
 
 pub fn mapping(minted: &str, subject: &str) -> ClaimMapping {
-    ClaimMapping { minted: minted.to_owned(), subject: subject.to_owned() }
+    ClaimMapping::new(minted, subject).unwrap()
 }
 
 /// Everything that an exchange needs. A new one is valid throughout.

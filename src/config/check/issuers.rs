@@ -190,8 +190,7 @@ impl Check<'_> {
                     format!("the name of a claim has 1 to {MAX_NAME} bytes: change it"),
                 );
             } else if let Some(subject) = &field.value {
-                let subject = subject.as_str().to_owned();
-                mappings.push(ClaimMapping { minted: minted.clone(), subject });
+                mappings.extend(ClaimMapping::new(minted, subject.as_str()));
             }
         }
         mappings

@@ -45,6 +45,12 @@ fn what_was_hardly_meant_is_warned_of() {
                 "on line 20 share one name space",
             ),
             (
+                "issuer: https://partner.example/token",
+                "issuer: §https://idp.example.com/oauth2/token",
+                "trusted_token_issuers[0].issuer",
+                "issuer of minted tokens too",
+            ),
+            (
                 CERTIFICATE,
                 "certificate: { file: §expired.pem }",
                 CERTIFICATE_AT,

@@ -11,6 +11,7 @@
 mod client;
 mod config;
 mod config_applications;
+mod config_commands;
 mod config_examples;
 mod config_issuers;
 mod config_support;

@@ -105,7 +105,16 @@ impl Check<'_> {
             .map(|(node, name)| self.name(node, name));
         let issuer = self
             .need(node, "issuer", "the `iss` of its tokens, to the byte", &raw.issuer)
-            .map(|(_, issuer)| issuer.as_str());
+            .map(|(node, issuer)| {
+                if own == Some(issuer.as_str()) {
+                    self.warn(
+                        node,
+                        "is the issuer of minted tokens too: where its keys are also ours, those \
+                         can be exchanged again",
+                    );
+                }
+                issuer.as_str()
+            });
         let algorithms = self.algorithms(&raw.algorithms);
         let source = self.key_source(node, raw, issuer, algorithms);
         let token_types = self.texts(&raw.token_types);

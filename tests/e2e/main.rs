@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod documents;
 mod exchange;
 mod issuer;
 mod keys;
@@ -22,3 +23,4 @@ mod proxy_intercept;
 mod proxy_limits;
 mod setting;
 mod support;
+mod tls;

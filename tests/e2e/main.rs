@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod documents;
 mod exchange;
 mod issuer;
 mod keys;
@@ -25,3 +26,4 @@ mod proxy_limits;
 mod setting;
 mod support;
 mod telemetry;
+mod tls;

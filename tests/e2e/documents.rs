@@ -1,0 +1,343 @@
+//! The JWKS and the metadata documents: our own, or merged into the upstream's.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::support::{Cambio, Connection, Recorded, Upstream, get, response};
+
+const JWKS: &str = "/oauth2/jwks";
+const METADATA: &str = "/.well-known/openid-configuration";
+const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const THEIR_KEY: &str = r#"{"kty":"RSA","kid":"theirs","n":"AQ","e":"AQAB","x":1.50}"#;
+
+fn overlay() -> &'static str {
+    "authorization_server:\n  issuer: https://idp.example/oauth2/token\n  overlay: true\n  endpoints:\n    \
+     token: [/oauth2/token]\n    jwks: /oauth2/jwks\n    \
+     metadata: [/.well-known/openid-configuration]\n"
+}
+
+/// An upstream whose documents can be changed.
+struct Idp {
+    upstream: Upstream,
+    answer: Arc<Mutex<Box<dyn Fn(&Recorded) -> Vec<u8> + Send>>>,
+}
+
+impl Idp {
+    async fn start(answer: impl Fn(&Recorded) -> Vec<u8> + Send + 'static) -> Self {
+        let answer: Box<dyn Fn(&Recorded) -> Vec<u8> + Send> = Box::new(answer);
+        let answer = Arc::new(Mutex::new(answer));
+        let shared = Arc::clone(&answer);
+        let upstream = Upstream::answering(move |request| shared.lock().unwrap()(request)).await;
+        Self { upstream, answer }
+    }
+
+    fn answers(&self, answer: impl Fn(&Recorded) -> Vec<u8> + Send + 'static) {
+        *self.answer.lock().unwrap() = Box::new(answer);
+    }
+
+    /// How often a client made it be asked. It is asked once more, ahead of everybody, as it is
+    /// known outside: by https.
+    fn asked(&self) -> usize {
+        let requests = self.upstream.requests();
+        requests.iter().filter(|one| one.header("x-forwarded-proto") == Some("http")).count()
+    }
+}
+
+fn keys(_: &Recorded) -> Vec<u8> {
+    let fields =
+        [("Content-Type", "application/jwk-set+json"), ("X-Idp", "1"), ("ETag", "\"old\"")];
+    response("200 OK", &fields, format!("{{\"keys\":[{THEIR_KEY}]}}").as_bytes())
+}
+
+fn kids(document: &Value) -> Vec<&str> {
+    document["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn without_overlay_the_documents_are_ours_alone() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    let jwks = cambio.request(get(JWKS, "")).await;
+    assert_eq!(jwks.status, 200);
+    assert_eq!(jwks.header("content-type"), Some("application/jwk-set+json"));
+    assert_eq!(jwks.header("cache-control"), Some("public, max-age=300"));
+    assert_eq!(jwks.header("access-control-allow-origin"), Some("*"));
+    let key = &jwks.json()["keys"][0];
+    assert_eq!(
+        (&key["kty"], &key["use"], &key["alg"]),
+        (&json!("EC"), &json!("sig"), &json!("ES256"))
+    );
+    assert!(key.get("d").is_none());
+    let metadata = cambio.request(get(METADATA, "")).await;
+    assert_eq!(metadata.header("content-type"), Some("application/json"));
+    assert_eq!(
+        metadata.json(),
+        json!({
+            "issuer": "https://idp.example/oauth2/token",
+            "token_endpoint": "https://idp.example/oauth2/token",
+            "jwks_uri": "https://idp.example/oauth2/jwks",
+            "introspection_endpoint": "https://idp.example/oauth2/introspect",
+            "revocation_endpoint": "https://idp.example/oauth2/revoke",
+            "response_types_supported": [],
+            "grant_types_supported": [GRANT],
+            "token_endpoint_auth_methods_supported":
+                ["client_secret_basic", "client_secret_post", "none"],
+        })
+    );
+    assert!(upstream.requests().is_empty());
+    // Other methods are not for documents.
+    assert_eq!(
+        cambio.request(format!("OPTIONS {JWKS} HTTP/1.1\r\nHost: a\r\n\r\n")).await.text(),
+        "ok"
+    );
+}
+
+#[tokio::test]
+async fn documents_answer_conditions_and_head() {
+    let upstream = Upstream::start().await;
+    let idp = Idp::start(keys).await;
+    let alone = Cambio::start(&upstream.url(), "").await;
+    let merged = Cambio::start(&idp.upstream.url(), overlay()).await;
+    for cambio in [alone, merged] {
+        let mut connection = cambio.connect().await;
+        let whole = connection.request(get(JWKS, "")).await;
+        let etag = whole.header("etag").unwrap().to_owned();
+        assert!(etag.starts_with('"') && etag != "\"old\"");
+        let length = whole.body.len().to_string();
+        assert_eq!(whole.header("content-length"), Some(&*length));
+        let head =
+            connection.request(format!("HEAD {JWKS} HTTP/1.1\r\nHost: idp.example\r\n\r\n")).await;
+        assert_eq!((head.status, head.header("content-length")), (200, Some(&*length)));
+        assert_eq!(head.header("etag"), Some(&*etag));
+        for known in [etag.clone(), format!("W/{etag}"), format!("\"a\", {etag}"), "*".to_owned()] {
+            let same = connection.request(get(JWKS, &format!("If-None-Match: {known}\r\n"))).await;
+            assert_eq!((same.status, same.header("etag")), (304, Some(&*etag)), "{known}");
+        }
+        // The upstream's own tag is that of another document.
+        let other = connection.request(get(JWKS, "If-None-Match: \"old\"\r\n")).await;
+        assert_eq!((other.status, &other.body), (200, &whole.body));
+    }
+}
+
+#[tokio::test]
+async fn with_overlay_our_key_comes_after_theirs() {
+    let idp = Idp::start(keys).await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    let jwks = cambio.request(get(JWKS, "")).await;
+    assert_eq!(jwks.status, 200);
+    assert!(jwks.text().starts_with(&format!("{{\"keys\":[{THEIR_KEY},{{")), "{}", jwks.text());
+    assert_eq!(jwks.json()["keys"].as_array().unwrap().len(), 2);
+    assert_eq!(jwks.header("content-type"), Some("application/jwk-set+json"));
+    assert_eq!(jwks.header("x-idp"), Some("1"));
+    assert_eq!(jwks.all("via"), ["1.1 cambio"]);
+    assert!(jwks.header("cambio-decision").is_some());
+    let seen = idp.upstream.requests();
+    let seen = seen.iter().find(|one| one.header("x-forwarded-proto") == Some("http")).unwrap();
+    assert_eq!((seen.method(), seen.target()), ("GET", JWKS));
+    assert_eq!(seen.all("host"), ["idp.example"]);
+    assert_eq!(seen.header("x-forwarded-host"), Some("idp.example"));
+    assert_eq!(seen.header("if-none-match"), None);
+    // HEAD makes us ask for the whole document.
+    cambio.request(format!("HEAD {JWKS} HTTP/1.1\r\nHost: other.example\r\n\r\n")).await;
+    assert_eq!(idp.upstream.last().method(), "GET");
+}
+
+#[tokio::test]
+async fn metadata_are_the_upstreams_for_whoever_asks_with_our_grant() {
+    let idp = Idp::start(|request| {
+        let host = request.header("host").unwrap();
+        let proto = request.header("x-forwarded-proto").unwrap();
+        let body = format!(
+            "{{\"issuer\": \"{proto}://{host}\",\"n\":1.0,\"grant_types_supported\":[\"password\"],\
+             \"token_endpoint\":\"{proto}://{host}/oauth2/token\"}}"
+        );
+        let query = request.target().split_once('?').map_or("", |(_, query)| query);
+        let fields = [
+            ("Content-Type", "application/json"),
+            ("X-Query", query),
+            ("Cache-Control", "max-age=60"),
+        ];
+        response("200 OK", &fields, body.as_bytes())
+    })
+    .await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    for host in ["a.example", "b.example:8443"] {
+        let request = format!("GET {METADATA}?x=%20 HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let response = cambio.request(&request).await;
+        assert_eq!(
+            response.text(),
+            format!(
+                "{{\"issuer\":\"http://{host}\",\"n\":1.0,\"grant_types_supported\":[\"password\",\"{GRANT}\"],\
+                 \"token_endpoint\":\"http://{host}/oauth2/token\",\
+                 \"jwks_uri\":\"https://idp.example/oauth2/jwks\"}}"
+            )
+        );
+        assert_eq!(response.header("x-query"), Some("x=%20"));
+        assert_eq!(response.header("cache-control"), Some("max-age=60"));
+    }
+    let asked = idp.asked();
+    // Fresh ones are not asked for again, and no host gets another's.
+    let again =
+        cambio.request(format!("GET {METADATA}?x=%20 HTTP/1.1\r\nHost: a.example\r\n\r\n")).await;
+    assert!(again.text().contains("http://a.example"));
+    assert_eq!(idp.asked(), asked);
+}
+
+#[tokio::test]
+async fn a_coded_document_is_decoded_and_an_unknown_coding_counts_as_down() {
+    let idp = Idp::start(|request| {
+        assert!(request.header("accept-encoding").unwrap().contains("gzip"));
+        let body = gzip(format!("{{\"keys\":[{THEIR_KEY}]}}").as_bytes());
+        response("200 OK", &[("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")], &body)
+    })
+    .await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    let jwks = cambio.request(get(JWKS, "Accept-Encoding: gzip\r\n")).await;
+    assert_eq!(jwks.status, 200);
+    assert_eq!(jwks.header("content-encoding"), None);
+    assert_eq!(jwks.json()["keys"].as_array().unwrap().len(), 2);
+    idp.answers(|_| response("200 OK", &[("Content-Encoding", "compress")], b"{\"keys\":[]}"));
+    assert_eq!(cambio.request(get(JWKS, "")).await.body, jwks.body);
+    let other = cambio.request(format!("GET {JWKS} HTTP/1.1\r\nHost: never-seen\r\n\r\n")).await;
+    assert_eq!(other.status, 502);
+}
+
+/// A gzip member with one stored block (RFC 1951 §3.2.4, RFC 1952).
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let crc = body.iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 }
+        })
+    });
+    let length = u16::try_from(body.len()).unwrap();
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&(!length).to_le_bytes());
+    out.extend_from_slice(body);
+    out.extend_from_slice(&(!crc).to_le_bytes());
+    out.extend_from_slice(&u32::from(length).to_le_bytes());
+    out
+}
+
+#[tokio::test]
+async fn the_last_good_document_serves_while_the_upstream_is_down() {
+    let idp = Idp::start(keys).await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    let good = cambio.request(get(JWKS, "")).await;
+    assert_eq!(good.status, 200);
+    let bad: [fn(&Recorded) -> Vec<u8>; 8] = [
+        |_| response("503 Service Unavailable", &[], b"down"),
+        |_| response("500 Oops", &[], b"{\"keys\":[]}"),
+        |_| response("429 Slow Down", &[], b""),
+        |_| response("200 OK", &[("Content-Type", "text/html")], b"<html>maintenance</html>"),
+        |_| response("200 OK", &[], b"{\"error\":\"x\"}"),
+        |_| response("200 OK", &[], b"{\"keys\":[],\"keys\":[]}"),
+        |_| response("200 OK", &[], &vec![b' '; 1024 * 1024 + 1]),
+        |_| Vec::new(),
+    ];
+    for bad in bad {
+        idp.answers(bad);
+        let served = cambio.request(get(JWKS, "")).await;
+        assert_eq!((served.status, &served.body), (200, &good.body));
+        assert_eq!(served.header("etag"), good.header("etag"));
+        // Where there is no last good one, our keys alone would be a lie.
+        let never_seen =
+            cambio.request(format!("GET {JWKS} HTTP/1.1\r\nHost: never-seen\r\n\r\n")).await;
+        assert_eq!(never_seen.status, 502);
+    }
+    // It also survives a reload, and the end of the upstream.
+    cambio.reload(&idp.upstream.url(), overlay()).await;
+    drop(idp);
+    assert_eq!(cambio.request(get(JWKS, "")).await.body, good.body);
+}
+
+#[tokio::test]
+async fn an_empty_key_set_is_merged_and_a_refusal_is_passed_on() {
+    let idp = Idp::start(|_| response("200 OK", &[], b"{\"keys\":[]}")).await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    assert_eq!(cambio.request(get(JWKS, "")).await.json()["keys"].as_array().unwrap().len(), 1);
+    idp.answers(|_| response("404 Not Found", &[("X-Idp", "1")], b"none here"));
+    let none = cambio.request(get(JWKS, "")).await;
+    assert_eq!((none.status, none.text(), none.header("x-idp")), (404, "none here", Some("1")));
+    idp.answers(|_| response("302 Found", &[("Location", "/elsewhere")], b""));
+    let moved = cambio.request(get(JWKS, "")).await;
+    assert_eq!((moved.status, moved.header("location")), (302, Some("/elsewhere")));
+}
+
+#[tokio::test]
+async fn nothing_that_is_meant_for_one_client_is_kept_for_all() {
+    let idp = Idp::start(|request| {
+        let fields = [
+            ("Set-Cookie", "session=1"),
+            ("Cache-Control", "max-age=60"),
+            ("Access-Control-Allow-Origin", request.header("origin").unwrap_or("none")),
+        ];
+        response("200 OK", &fields, b"{\"keys\":[]}")
+    })
+    .await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    for origin in ["https://a.example", "https://b.example"] {
+        let fields = format!("Origin: {origin}\r\nCookie: secret=1\r\nAuthorization: Basic x\r\n");
+        let jwks = cambio.request(get(JWKS, &fields)).await;
+        assert_eq!(jwks.header("set-cookie"), None);
+        assert_eq!(jwks.header("access-control-allow-origin"), Some(origin));
+        assert_eq!(idp.upstream.last().header("cookie"), None);
+        assert_eq!(idp.upstream.last().header("authorization"), None);
+    }
+}
+
+#[tokio::test]
+async fn clients_that_ask_at_the_same_time_make_the_upstream_be_asked_once() {
+    let idp = Idp::start(keys).await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    let mut clients: Vec<Connection> = Vec::new();
+    for _ in 0..50 {
+        clients.push(cambio.connect().await);
+    }
+    for client in &mut clients {
+        client.send(get(JWKS, "")).await;
+    }
+    for client in &mut clients {
+        assert_eq!(client.receive().await.unwrap().status, 200);
+    }
+    // One for those that came first, and one for those that came while it was under way: in a
+    // handful of rounds.
+    assert!(idp.asked() <= 10, "{}", idp.asked());
+}
+
+#[tokio::test]
+async fn a_kid_that_both_have_is_neither_published_nor_used_to_sign() {
+    let key = r#"{"kty":"EC","crv":"P-256","kid":"shared","x":"AQ","y":"AQ"}"#;
+    let idp =
+        Idp::start(move |_| response("200 OK", &[], format!("{{\"keys\":[{key}]}}").as_bytes()))
+            .await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    let ready = || async {
+        let mut admin = Connection::open(cambio.running.admin_address()).await;
+        admin.request(get("/readyz", "")).await.status
+    };
+    assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()).len(), 2);
+    assert_eq!(ready().await, 200);
+    // From here on ours has the same name.
+    let config = super::support::write(cambio.folder.path(), &idp.upstream.url(), overlay());
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("algorithm: ES256,", "algorithm: ES256, kid: shared,");
+    std::fs::write(&config, text).unwrap();
+    cambio.running.reload(cambio::config::load(&config).unwrap().0).await.unwrap();
+    let jwks = cambio.request(get(JWKS, "")).await;
+    assert_eq!(jwks.text(), format!("{{\"keys\":[{key}]}}"));
+    assert_eq!(ready().await, 503);
+    // The upstream gives way.
+    idp.answers(keys);
+    assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()), ["theirs", "shared"]);
+    assert_eq!(ready().await, 200);
+}
+
+#[tokio::test]
+async fn signed_metadata_are_passed_on_as_they_are() {
+    let body = r#"{"issuer":"https://x","signed_metadata":"a.b.c"}"#;
+    let idp = Idp::start(move |_| response("200 OK", &[], body.as_bytes())).await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    assert_eq!(cambio.request(get(METADATA, "")).await.text(), body);
+}

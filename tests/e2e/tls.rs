@@ -1,0 +1,313 @@
+//! TLS on both sides: HTTP/1.1 and HTTP/2 towards clients, verified towards the upstream.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::support::{
+    Cambio, Connection, PATIENCE, Upstream, folder, get, load, post, write_private,
+};
+
+const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x";
+const LISTEN: &str = "listen: [{ address: 127.0.0.1:0, tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\n";
+
+/// A certificate authority, and a certificate of it for `localhost` and 127.0.0.1.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
+    }
+
+    /// PEM of a certificate and its key.
+    fn issue(&self) -> (String, String) {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn write_leaf(&self, folder: &Path) {
+        let (certificate, key) = self.issue();
+        std::fs::write(folder.join("tls.crt"), certificate).unwrap();
+        write_private(&folder.join("tls.key"), &key);
+    }
+
+    fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let mut config =
+            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+async fn connect(
+    cambio: &Cambio,
+    authority: &Authority,
+    alpn: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(cambio.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    authority.connector(alpn).connect(name, stream).await
+}
+
+async fn start(upstream: &str, more: &str) -> (Cambio, Authority) {
+    let folder = folder();
+    let authority = Authority::new();
+    authority.write_leaf(folder.path());
+    let more = format!("{LISTEN}{more}");
+    let config = load(folder.path(), upstream, &more);
+    let metrics = Arc::new(cambio::telemetry::metrics::Metrics::new());
+    let running = cambio::app::App::start(config, metrics).await.unwrap();
+    (Cambio { running, folder }, authority)
+}
+
+#[tokio::test]
+async fn http_1_over_tls() {
+    let upstream = Upstream::start().await;
+    let (cambio, authority) = start(&upstream.url(), "").await;
+    for alpn in [&[][..], &[&b"http/1.1"[..]]] {
+        let stream = connect(&cambio, &authority, alpn).await.unwrap();
+        let mut connection = Connection::over(stream);
+        assert_eq!(connection.request(get("/x", "")).await.text(), "ok");
+        assert_eq!(upstream.last().header("x-forwarded-proto"), Some("https"));
+        assert_eq!(connection.request(post("/oauth2/token", "", EXCHANGE)).await.status, 401);
+        assert_eq!(connection.request(post("/oauth2/token", "", "a=b")).await.status, 200);
+    }
+}
+
+type Http2 = h2::client::SendRequest<Bytes>;
+
+async fn http_2(cambio: &Cambio, authority: &Authority) -> Http2 {
+    let stream = connect(cambio, authority, &[b"h2", b"http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn ask(
+    client: &mut Http2,
+    request: Request<()>,
+    body: &[u8],
+) -> Result<(http::response::Parts, Vec<u8>), h2::Error> {
+    *client = client.clone().ready().await?;
+    let (response, mut stream) = client.send_request(request, body.is_empty())?;
+    if !body.is_empty() {
+        stream.send_data(Bytes::copy_from_slice(body), true)?;
+    }
+    let response = tokio::time::timeout(PATIENCE, response).await.expect("no response")?;
+    let (parts, mut body) = response.into_parts();
+    let mut whole = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        let _ = body.flow_control().release_capacity(data.len());
+        whole.extend_from_slice(&data);
+    }
+    Ok((parts, whole))
+}
+
+fn form(path: &str) -> http::request::Builder {
+    let form = "application/x-www-form-urlencoded";
+    Request::post(format!("https://idp.example{path}")).header("content-type", form)
+}
+
+#[tokio::test]
+async fn http_2_over_tls() {
+    let upstream = Upstream::start().await;
+    let (cambio, authority) = start(&upstream.url(), "").await;
+    let mut client = http_2(&cambio, &authority).await;
+    let request = Request::get("https://idp.example/x?y").header("x-forwarded-for", "6.6.6.6");
+    let (parts, body) = ask(&mut client, request.body(()).unwrap(), b"").await.unwrap();
+    assert_eq!((parts.status.as_u16(), &body[..]), (200, &b"ok"[..]));
+    assert_eq!(parts.headers["via"], "1.1 cambio");
+    let seen = upstream.last();
+    assert_eq!(seen.target(), "/x?y");
+    assert_eq!(seen.all("host"), ["idp.example"]);
+    assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(seen.all("x-forwarded-host"), ["idp.example"]);
+    assert_eq!(seen.all("via"), ["2 cambio"]);
+    // Interception is the same.
+    let large = "a".repeat(65_536);
+    for (path, body, status) in [
+        ("/oauth2/token", EXCHANGE, 401),
+        ("/oauth2//token", EXCHANGE, 401),
+        ("/oauth2/token", "grant_type=client_credentials", 200),
+        ("/oauth2/token", &large, 200),
+        ("/oauth2/token", &format!("{large}a"), 413),
+        ("/oauth2/introspect", &format!("{large}a"), 413),
+    ] {
+        let request = form(path).body(()).unwrap();
+        let got = ask(&mut client, request, body.as_bytes()).await;
+        // After an early refusal the rest of the stream is reset.
+        if let Ok((parts, _)) = got {
+            assert_eq!(parts.status.as_u16(), status, "{path} {}", body.len());
+        } else {
+            assert_eq!(status, 413, "{path} {got:?}");
+        }
+        if status == 200 {
+            assert_eq!(upstream.last().body, body.as_bytes());
+        }
+    }
+    for request in upstream.requests() {
+        assert!(!String::from_utf8_lossy(&request.raw).contains("token-exchange"));
+    }
+    let (parts, _) =
+        ask(&mut client, Request::get("https://idp.example/oauth2/jwks").body(()).unwrap(), b"")
+            .await
+            .unwrap();
+    assert_eq!(parts.status, 200);
+    let trace = Request::builder().method("TRACE").uri("https://idp.example/").body(()).unwrap();
+    assert_eq!(ask(&mut client, trace, b"").await.unwrap().0.status, 405);
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_on_http_2_is_timed_out() {
+    let upstream = Upstream::start().await;
+    let (cambio, authority) = start(&upstream.url(), "limits: { body_timeout: 200ms }\n").await;
+    let mut client = http_2(&cambio, &authority).await;
+    let (response, mut stream) =
+        client.send_request(form("/oauth2/token").body(()).unwrap(), false).unwrap();
+    stream.send_data(Bytes::from_static(b"grant_"), false).unwrap();
+    let response = tokio::time::timeout(PATIENCE, response).await.expect("no response").unwrap();
+    assert_eq!(response.status(), 408);
+    assert!(upstream.requests().is_empty());
+}
+
+#[tokio::test]
+async fn silent_tls_clients_do_not_stay() {
+    let upstream = Upstream::start().await;
+    let limits = "limits: { header_timeout: 200ms, idle_timeout: 200ms }\n";
+    let (cambio, authority) = start(&upstream.url(), limits).await;
+    // No handshake.
+    assert!(cambio.connect().await.is_closed().await);
+    // No preface.
+    let mut stream = connect(&cambio, &authority, &[b"h2"]).await.unwrap();
+    let mut settings = Vec::new();
+    let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut settings)).await;
+    assert!(closed.is_ok());
+    // No request, and none after the first.
+    for requests in 0..2 {
+        let mut client = http_2(&cambio, &authority).await;
+        for _ in 0..requests {
+            let request = Request::get("https://idp.example/x").body(()).unwrap();
+            assert_eq!(ask(&mut client, request, b"").await.unwrap().0.status, 200);
+        }
+        while cambio.running.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // Plain HTTP is no TLS.
+    let mut plain = cambio.connect().await;
+    plain.send(get("/x", "")).await;
+    assert!(plain.receive().await.is_none_or(|response| response.status == 400));
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_certificate_serves_after_a_reload() {
+    let upstream = Upstream::start().await;
+    let (cambio, old) = start(&upstream.url(), "").await;
+    let kept = connect(&cambio, &old, &[]).await.unwrap();
+    let mut kept = Connection::over(kept);
+    assert_eq!(kept.request(get("/x", "")).await.status, 200);
+    let new = Authority::new();
+    new.write_leaf(cambio.folder.path());
+    cambio.reload(&upstream.url(), LISTEN).await;
+    let mut fresh = Connection::over(connect(&cambio, &new, &[]).await.unwrap());
+    assert_eq!(fresh.request(get("/x", "")).await.status, 200);
+    assert!(connect(&cambio, &old, &[]).await.is_err());
+    assert_eq!(kept.request(get("/x", "")).await.status, 200);
+}
+
+/// An upstream that speaks TLS and answers one request for each connection.
+async fn tls_upstream(authority: &Authority) -> u16 {
+    let (certificate, key) = authority.issue();
+    let chain: Vec<CertificateDer<'static>> =
+        rustls_pki_types::pem::PemObject::pem_slice_iter(certificate.as_bytes())
+            .collect::<Result<_, _>>()
+            .unwrap();
+    let key = rustls_pki_types::pem::PemObject::from_pem_slice(key.as_bytes()).unwrap();
+    let config =
+        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let name = stream.get_ref().1.server_name().unwrap_or("none").to_owned();
+                let mut request = vec![0; 4096];
+                let Ok(1..) = stream.read(&mut request).await else { return };
+                let body = if request.starts_with(b"GET /oauth2/jwks") {
+                    "{\"keys\":[]}".to_owned()
+                } else {
+                    name
+                };
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn the_upstream_is_verified_by_its_own_authority_and_name() {
+    super::support::install_crypto();
+    let authority = Authority::new();
+    let port = tls_upstream(&authority).await;
+    let overlay = "authorization_server:\n  issuer: https://idp.example\n  overlay: true\n  \
+                   endpoints: { token: [/oauth2/token], jwks: /oauth2/jwks }\n";
+    for (host, trusted, expected) in [
+        ("localhost", true, Some("localhost")),
+        // An address is verified, too, but no name to ask for.
+        ("127.0.0.1", true, Some("none")),
+        ("localhost", false, None),
+    ] {
+        let folder = folder();
+        let pem = if trusted { authority.issuer.pem() } else { Authority::new().issuer.pem() };
+        std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
+        let more = format!(
+            "upstream: {{ url: \"https://{host}:{port}\", ca: {{ file: ca.pem }}, \
+             timeouts: {{ connect: 1s, read: 2s }} }}\n{overlay}"
+        );
+        let config = load(folder.path(), "", &more);
+        let metrics = Arc::new(cambio::telemetry::metrics::Metrics::new());
+        let running = cambio::app::App::start(config, metrics).await.unwrap();
+        let cambio = Cambio { running, folder };
+        let response = cambio.request(get("/x", "")).await;
+        let document = cambio.request(get("/oauth2/jwks", "")).await;
+        match expected {
+            Some(name) => {
+                assert_eq!((response.status, response.text()), (200, name), "{host}");
+                assert_eq!(document.json()["keys"].as_array().unwrap().len(), 1);
+            }
+            None => assert_eq!((response.status, document.status), (502, 502), "{host}"),
+        }
+    }
+}

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::leap::{leap, settle};
+use crate::leap::{leap, settle, timed};
 use crate::setting::{NOW, config};
 
 struct Listening {
@@ -182,7 +182,9 @@ async fn whoever_is_slow_is_cut_off_and_others_wait_their_turn() {
     let mut byte = [0];
     assert!(waiting.try_read(&mut byte).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
     leap(Duration::from_secs(5)).await;
-    assert_eq!(read(waiting).await.0, 200);
+    let ((status, ..), took) = timed(read(waiting)).await;
+    assert_eq!(status, 200);
+    assert!(took < Duration::from_secs(5), "{took:?}");
     for mut stream in slow {
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();

@@ -67,7 +67,17 @@ async fn the_keys_are_where_the_metadata_says() {
 #[tokio::test]
 async fn the_metadata_is_read_again_with_the_keys() {
     let (first, second) = (key("a"), key("b"));
-    let server = server(jwks(&[&first])).await;
+    let server = server(String::new()).await;
+    let (issuer, jwks_uri) = (server.url("").to_string(), server.url("/jwks"));
+    let set = jwks(&[&first]);
+    server.answer(move |asked| {
+        let mut answer = whole(match &*asked.path {
+            FIRST => json!({ "issuer": issuer, "jwks_uri": jwks_uri.as_str() }).to_string(),
+            _ => set.clone(),
+        });
+        answer.headers_mut().insert("etag", "\"1\"".parse().unwrap());
+        answer
+    });
     let (config, ring, _) = after_first_fetch(discovery(&server, Vec::new())).await;
     let (issuer, jwks_uri) = (server.url("").to_string(), server.url("/moved"));
     let set = jwks(&[&second]);
@@ -81,6 +91,8 @@ async fn the_metadata_is_read_again_with_the_keys() {
     let keys = at_once(ring.resolve(&pending(&config, "partner", &second))).await.unwrap();
     assert!(is_granted(&config, pending(&config, "partner", &second), &keys));
     assert_eq!(paths(&server), [FIRST, "/jwks", FIRST, "/moved"]);
+    // A tag is good for the document that it came with.
+    assert!(server.asked().iter().all(|asked| !asked.headers.contains_key("if-none-match")));
 }
 
 #[tokio::test]

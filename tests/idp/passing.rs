@@ -119,3 +119,17 @@ async fn while_it_is_down_exchanges_and_keys_go_on() {
     own_token(own).await;
     assert_eq!(kids(&stage.get("/jwks").await), kids(&before.0));
 }
+
+/// Our keys alone would make resource servers take the identity provider's for withdrawn.
+#[tokio::test(flavor = "multi_thread")]
+async fn until_it_has_answered_once_no_document_is_served() {
+    let mut stage = Stage::set().await;
+    stage.provider.go_down();
+    for path in ["/jwks", "/.well-known/openid-configuration"] {
+        let answer = stage.http.get(format!("{}{path}", stage.origin())).send().await.unwrap();
+        assert_eq!(answer.status(), 502, "{path}");
+        assert!(!answer.text().await.unwrap().contains(stage.kid()), "{path}");
+    }
+    stage.provider.come_up();
+    assert_eq!(kids(&stage.get("/jwks").await), [KID, stage.kid()]);
+}

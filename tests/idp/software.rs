@@ -41,7 +41,8 @@ fn python() -> Command {
 
 /// Runs a script of `tests/clients` to its end, and reads the JSON that it prints, a value a line.
 pub fn run(script: &str, arguments: &[&str]) -> Vec<Value> {
-    let mut command = if script.ends_with(".py") { python() } else { node() };
+    let is_python = Path::new(script).extension().is_some_and(|extension| extension == "py");
+    let mut command = if is_python { python() } else { node() };
     command.arg(tree().join("tests/clients").join(script)).args(arguments);
     let output = complete(command);
     output.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

@@ -1,6 +1,7 @@
 //! The phases of a request, as pingora calls them: screen, route, intercept or forward.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -112,7 +113,10 @@ impl ProxyHttp for Gateway {
             Route::Other => last_hop(session.req_header()),
         };
         match answer {
-            Some(answer) => answered(session, answer).await,
+            Some(answer) => {
+                self.keep_or_close(session);
+                answered(session, answer).await
+            }
             None => Ok(false),
         }
     }
@@ -164,10 +168,11 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         upstream: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
+        self.keep_or_close(session);
         visit.upstream_status = Some(upstream.status.as_u16());
         forward::complete_response(upstream)
     }
@@ -211,6 +216,13 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// A client that is told to close does not send its next request in vain.
+    fn keep_or_close(&self, session: &mut Session) {
+        if self.shared.is_stopping.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+    }
+
     async fn document(&self, kind: Kind, session: &Session, visit: &Visit) -> Option<Answer> {
         let request = session.req_header();
         if request.method != Method::GET && request.method != Method::HEAD {

@@ -83,8 +83,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         visit.client = client(session);
-        let section = session.as_http1().map(|http| http.get_headers_raw_bytes());
-        if let Err(refused) = forward::screen(session.req_header(), section.as_deref()) {
+        if let Err(refused) = forward::screen(session.req_header()) {
             session.set_keepalive(None);
             return answered(session, Answer::plain(refused.status, refused.text)).await;
         }

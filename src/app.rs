@@ -142,7 +142,11 @@ impl App {
             .local_addr()
             .map_err(|error| StartError::Listen { address: config.admin.address, error })?;
         let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics)).ok_or(StartError::Random)?;
-        let shared = Arc::new(Shared { metrics: Arc::clone(&metrics), token_endpoint });
+        let shared = Arc::new(Shared {
+            metrics: Arc::clone(&metrics),
+            token_endpoint,
+            is_stopping: AtomicBool::new(false),
+        });
         let gate = Arc::new(Gate::new(config.limits.connections));
         let (configured, tls): (Vec<_>, Vec<_>) =
             config.listen.iter().map(|one| (one.address, one.tls.is_some())).unzip();
@@ -275,6 +279,7 @@ impl Running {
     /// flight when the time for it was over.
     pub async fn stop(mut self) -> bool {
         self.condition.is_draining.store(true, Ordering::Relaxed);
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
         let deadline = self.condition.front.load().generation.config.limits.drain_timeout;
         let connections = self.gate.connections();
         tracing::info!(connections, "stopping: no more connections are accepted");

@@ -1,6 +1,7 @@
 //! The phases of a request, as pingora calls them: screen, route, intercept or forward.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -82,8 +83,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         visit.client = client(session);
-        let section = session.as_http1().map(|http| http.get_headers_raw_bytes());
-        if let Err(refused) = forward::screen(session.req_header(), section.as_deref()) {
+        if let Err(refused) = forward::screen(session.req_header()) {
             session.set_keepalive(None);
             return answered(session, Answer::plain(refused.status, refused.text)).await;
         }
@@ -112,7 +112,10 @@ impl ProxyHttp for Gateway {
             Route::Other => last_hop(session.req_header()),
         };
         match answer {
-            Some(answer) => answered(session, answer).await,
+            Some(answer) => {
+                self.keep_or_close(session);
+                answered(session, answer).await
+            }
             None => Ok(false),
         }
     }
@@ -164,10 +167,11 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         upstream: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
+        self.keep_or_close(session);
         visit.upstream_status = Some(upstream.status.as_u16());
         forward::complete_response(upstream)
     }
@@ -211,6 +215,13 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// A client that is told to close does not send its next request in vain.
+    fn keep_or_close(&self, session: &mut Session) {
+        if self.shared.is_stopping.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+    }
+
     async fn document(&self, kind: Kind, session: &Session, visit: &Visit) -> Option<Answer> {
         let request = session.req_header();
         if request.method != Method::GET && request.method != Method::HEAD {

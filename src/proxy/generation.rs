@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use pingora::listeners::tls::Acceptor;
 use pingora::proxy::HttpProxy;
@@ -43,6 +44,8 @@ pub enum GenerationError {
 pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub token_endpoint: TokenEndpoint,
+    /// From then on no connection is kept for another request.
+    pub is_stopping: AtomicBool,
 }
 
 /// One configuration and what is derived from it.

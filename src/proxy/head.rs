@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::answer::Answer;
-use super::forward::{HEADER_MALFORMED, HEADER_TOO_LARGE, MAX_HEADER, Unacceptable};
+use super::forward::{HEADER_TOO_LARGE, MAX_HEADER, Unacceptable};
+use super::section::Section;
 
 /// Most requests fit.
 const FIRST_READ: usize = 4096;
@@ -48,21 +49,21 @@ async fn read_on(
     stream: &mut Stream,
     mut section: BytesMut,
 ) -> Result<Option<BytesMut>, Unacceptable> {
-    let mut lines = Lines::default();
+    let mut form = Section::default();
+    let mut checked = 0;
     loop {
         match stream.read_buf(&mut section).await {
             Ok(1..) => {}
             Ok(0) | Err(_) => return Ok(None),
         }
-        if lines.at == 0 {
+        if checked == 0 {
             skip_empty_lines(&mut section);
         }
-        match lines.advance(&section) {
-            Progress::Whole(length) if length > MAX_HEADER => return Err(HEADER_TOO_LARGE),
-            Progress::Whole(_) => return Ok(Some(section)),
-            Progress::Malformed => return Err(HEADER_MALFORMED),
-            Progress::Partial if section.len() > MAX_HEADER => return Err(HEADER_TOO_LARGE),
-            Progress::Partial => {}
+        match form.advance(&section, checked)? {
+            Some(length) if length > MAX_HEADER => return Err(HEADER_TOO_LARGE),
+            Some(_) => return Ok(Some(section)),
+            None if section.len() > MAX_HEADER => return Err(HEADER_TOO_LARGE),
+            None => checked = section.len(),
         }
     }
 }
@@ -73,42 +74,6 @@ fn skip_empty_lines(section: &mut BytesMut) {
         if section.starts_with(b"\r\n") {
             section.advance(2);
         }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    Partial,
-    /// The length of the section with the empty line that ends it.
-    Whole(usize),
-    Malformed,
-}
-
-/// Where in the section the scan has come to.
-#[derive(Debug, Default)]
-struct Lines {
-    at: usize,
-    line_length: usize,
-    after_return: bool,
-}
-
-impl Lines {
-    /// Every line ends with CR LF, and neither of the two stands anywhere else (RFC 9112 §2.2).
-    fn advance(&mut self, section: &[u8]) -> Progress {
-        for (at, byte) in section.iter().enumerate().skip(self.at) {
-            match (self.after_return, byte) {
-                (true, b'\n') if self.line_length == 0 => return Progress::Whole(at + 1),
-                (true, b'\n') => {
-                    self.after_return = false;
-                    self.line_length = 0;
-                }
-                (false, b'\r') => self.after_return = true,
-                (true, _) | (false, b'\n' | 0) => return Progress::Malformed,
-                (false, _) => self.line_length += 1,
-            }
-        }
-        self.at = section.len();
-        Progress::Partial
     }
 }
 
@@ -140,46 +105,4 @@ pub async fn refuse(stream: &mut Stream, refused: Unacceptable) {
         }
     })
     .await;
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_section_ends_with_an_empty_line_and_every_line_with_both_characters() {
-        let cases: [(&[u8], Progress); 9] = [
-            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Progress::Whole(27)),
-            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\n\n", Progress::Whole(27)),
-            (b"GET / HTTP/1.1\r\nHost: a\r\n\r", Progress::Partial),
-            (b"", Progress::Partial),
-            (b"GET / HTTP/1.1\nHost: a\n\n", Progress::Malformed),
-            (b"GET / HTTP/1.1\r\nHost: a\n\r\n", Progress::Malformed),
-            (b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", Progress::Malformed),
-            (b"GET / HTTP/1.1\r\nHost: a\0\r\n\r\n", Progress::Malformed),
-            (b"GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", Progress::Malformed),
-        ];
-        for (section, progress) in cases {
-            assert_eq!(Lines::default().advance(section), progress, "{}", section.escape_ascii());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn it_does_not_matter_in_which_pieces_a_section_comes(
-            section in "[ab\r\n]{0,24}", cut in 0_usize..24
-        ) {
-            let section = section.as_bytes();
-            let whole = Lines::default().advance(section);
-            let mut lines = Lines::default();
-            let cut = cut.min(section.len());
-            let progress = match lines.advance(&section[..cut]) {
-                Progress::Partial => lines.advance(section),
-                early => early,
-            };
-            prop_assert_eq!(progress, whole);
-        }
-    }
 }

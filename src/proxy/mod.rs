@@ -14,5 +14,6 @@ pub mod overlay;
 pub mod peer;
 pub mod reply;
 pub mod route;
+pub mod section;
 pub mod tls;
 pub mod token_endpoint;

@@ -120,8 +120,8 @@ async fn requests_are_refused_for_their_form_and_their_valid_twins_are_served() 
         (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\ncontent-length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
         (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
         (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n"),
-        (400, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n"),
+        (501, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
         (400, b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc"),
         (400, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc"),
@@ -147,6 +147,9 @@ async fn requests_are_refused_for_their_form_and_their_valid_twins_are_served() 
         let name = request.escape_ascii();
         assert_eq!(response.status, *status, "{name}");
         assert!(connection.is_closed().await, "{name}");
+        // It is our own answer, whoever found the fault.
+        assert!(response.header("cambio-decision").is_some(), "{name}");
+        assert_eq!(response.header("server"), None, "{name}");
     }
     let got: Vec<_> = upstream.requests().split_off(served);
     assert!(got.is_empty(), "{got:#?}");

@@ -5,11 +5,11 @@ use std::time::Duration;
 use http::header::{AGE, CACHE_CONTROL, HeaderMap};
 
 /// However little an issuer allows, so that it isn't asked all the time.
-pub(super) const MIN_TTL: Duration = Duration::from_secs(60);
+pub(super) const MIN_TTL: Duration = Duration::from_mins(1);
 /// However much an issuer allows, so that a withdrawn key is noticed.
-pub(super) const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const MAX_TTL: Duration = Duration::from_hours(24);
 /// Where the issuer says nothing.
-pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(5 * 60);
+pub(super) const DEFAULT_TTL: Duration = Duration::from_mins(5);
 
 /// The time to live that the answer with these fields asks for.
 pub(super) fn ttl(headers: &HeaderMap) -> Duration {

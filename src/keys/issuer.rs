@@ -22,7 +22,7 @@ use crate::jwt::key_set::{KeyRefused, KeySet, SkippedKey};
 use crate::telemetry::metrics::{FetchOutcome, JwksGauge, Metrics};
 
 /// How long keys serve on while their issuer can't be reached.
-pub(super) const MAX_STALE: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const MAX_STALE: Duration = Duration::from_hours(24);
 /// Between two fetches that unknown keys may cause.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// Between a failed fetch and the next: doubled from the first to the last.

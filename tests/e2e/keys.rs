@@ -15,7 +15,7 @@ use crate::leap::{at_once, leap, settle, timed, until};
 use crate::setting::{config, disabled, endpoint, is_granted, issuer, jwks, key, key_set, pending};
 
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// One issuer, `partner`, whose keys are fetched from a server.
 struct Estate {

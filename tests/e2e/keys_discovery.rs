@@ -86,7 +86,7 @@ async fn the_metadata_is_read_again_with_the_keys() {
         "/moved" => whole(set.clone()),
         _ => status(404),
     });
-    leap(Duration::from_secs(300)).await;
+    leap(Duration::from_mins(5)).await;
     until(|| server.count() == 4 && ring.status()[0].age_seconds == Some(0)).await;
     let keys = at_once(ring.resolve(&pending(&config, "partner", &second))).await.unwrap();
     assert!(is_granted(&config, pending(&config, "partner", &second), &keys));

@@ -47,7 +47,7 @@ async fn the_request_says_what_it_wants_and_nothing_of_us() {
     })
     .await;
     let (_, ring, ..) = after_first_fetch(endpoint(server.url("/jwks?tenant=1"))).await;
-    leap(Duration::from_secs(300)).await;
+    leap(Duration::from_mins(5)).await;
     server.asked_times(2).await;
     let version = env!("CARGO_PKG_VERSION");
     for asked in server.asked() {

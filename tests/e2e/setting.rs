@@ -89,7 +89,7 @@ pub fn application(name: &str) -> Application {
         audiences: vec!["https://api.example".to_owned()],
         scopes: Scope::default(),
         access_token: AccessTokenSettings {
-            lifetime: Duration::from_secs(3600),
+            lifetime: Duration::from_hours(1),
             outlive_subject: false,
         },
     }
@@ -128,7 +128,7 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
             connections: 100,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
             drain_timeout: Duration::from_secs(30),
         },
         files: Vec::<PathBuf>::new(),

@@ -234,7 +234,7 @@ async fn a_fetch_leaves_no_secret_in_the_log() {
     let ring = KeyRing::new(&config, &Arc::new(Metrics::new()), None);
     until(|| ring.status()[0].state == KeyState::Fresh).await;
     server.answer(|_| status(500));
-    leap(Duration::from_secs(300)).await;
+    leap(Duration::from_mins(5)).await;
     until(|| ring.status()[0].last_error.is_some()).await;
     let text = lines.text();
     assert!(text.contains("the issuer's keys are fetched"), "{text}");
@@ -294,7 +294,7 @@ async fn keys_that_are_passed_over_are_told_and_private_ones_loudly() {
     let ring = KeyRing::new(&config, &Arc::new(Metrics::new()), None);
     until(|| ring.status()[0].state == KeyState::Fresh).await;
     // The same again is no news.
-    leap(Duration::from_secs(300)).await;
+    leap(Duration::from_mins(5)).await;
     server.asked_times(2).await;
     until(|| ring.status()[0].age_seconds == Some(0)).await;
     let told: Vec<_> = lines

@@ -27,7 +27,7 @@ pub(super) const MAX_STALE: Duration = Duration::from_hours(24);
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// Between a failed fetch and the next: doubled from the first to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+const LAST_RETRY: Duration = Duration::from_secs(10);
 /// For metadata and keys together.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -160,8 +160,8 @@ async fn a_dead_issuer_is_asked_ever_less_often_however_many_ask_for_its_keys() 
         assert_eq!(exchanged, Err(Failure::KeysUnavailable));
     }
     assert_eq!(estate.server.count(), 1);
-    // After 1, 2, 4, 8, 16 and then each 30 seconds, less up to a tenth.
-    for (retry, wait) in [1, 2, 4, 8, 16, 30, 30].into_iter().enumerate() {
+    // After 1, 2, 4, 8 and then each 10 seconds, less up to a tenth.
+    for (retry, wait) in [1, 2, 4, 8, 10, 10, 10].into_iter().enumerate() {
         let failed = (retry + 1).to_string();
         until(|| estate.fetches("failed") == failed).await;
         leap(SECOND * wait / 2).await;

@@ -25,6 +25,7 @@ mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
 mod reload;
+mod secrecy;
 mod setting;
 mod support;
 mod telemetry;

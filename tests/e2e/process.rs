@@ -26,7 +26,7 @@ struct Process {
     admin: SocketAddr,
 }
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
+pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cambio"));
     command.args(arguments).env("XDG_RUNTIME_DIR", folder).kill_on_drop(true);
     for name in ["CAMBIO_LOG", "CAMBIO_LOG_FORMAT", "CAMBIO_CONFIG"] {

@@ -309,6 +309,7 @@ async fn a_thousand_first_requests_cause_one_fetch_and_an_outage_stops_nothing()
 async fn keys_that_cannot_be_had_are_never_the_callers_fault() {
     let estate = Estate::start().await;
     let token = estate.token();
+    // The first one has the keys before they can't be had any more.
     assert_eq!(estate.exchange(&token).await.status, 200);
     estate.issuer.serve_instead(Some("<html>".to_owned()));
     let cambio = Cambio::start(&estate.upstream.url(), &Estate::lines(&estate.issuer, "")).await;

@@ -232,9 +232,9 @@ impl Running {
         for setting in needs_restart(&previous.generation.config, &config) {
             tracing::warn!(setting, "a change of this setting takes effect after a restart");
         }
-        self.shared.metrics.configure(&config);
         match build(config, &self.shared, Some(previous)).await {
             Ok(front) => {
+                self.shared.metrics.configure(&front.generation.config);
                 ask_ahead(&front);
                 self.condition.front.store(front);
                 self.note_reload(true);

@@ -16,6 +16,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pingora::server::Fds;
 use thiserror::Error;
 
@@ -53,9 +55,8 @@ impl MeetingPoint {
                 || std::env::temp_dir().join(format!("cambio-{user}")),
                 |folder| PathBuf::from(folder).join("cambio"),
             );
-        let name: String = (sha256(config.as_os_str().as_encoded_bytes()).iter().take(8))
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = sha256(config.as_os_str().as_encoded_bytes());
+        let name = URL_SAFE_NO_PAD.encode(digest.get(..9).unwrap_or_default());
         let socket = private(folder, user)?.join(name);
         if socket.as_os_str().len() > MAX_PATH {
             return Err(HandoverError::TooLong(socket));
@@ -102,7 +103,9 @@ fn private(folder: PathBuf, user: u32) -> Result<PathBuf, HandoverError> {
     let found = fs::symlink_metadata(&folder);
     match found {
         Err(error) => Err(HandoverError::Folder(folder, error)),
-        Ok(found) if found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0 => {
+        Ok(found)
+            if found.is_dir() && found.uid() == user && found.mode().trailing_zeros() >= 6 =>
+        {
             Ok(folder)
         }
         Ok(_) => Err(HandoverError::NotPrivate(folder)),

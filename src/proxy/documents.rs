@@ -25,7 +25,7 @@ use super::overlay::{Advertised, NotMerged, merge_keys, own_keys};
 use super::route::query_of;
 use super::token_endpoint::decision_id;
 use crate::config::Config;
-use crate::jwt::sign::SigningKeys;
+use crate::jwt::sign::{SigningKey, SigningKeys};
 use crate::secret::sha256;
 
 /// Our own documents change with the configuration only.
@@ -106,7 +106,7 @@ struct Reported {
 impl Documents {
     pub fn new(config: &Config, originals: Option<Arc<Originals>>) -> Self {
         let advertised = Advertised::new(config.policy.authorization_server(), &config.endpoints);
-        let keys = own_keys(config.signing_keys.iter().map(|key| key.jwk()));
+        let keys = own_keys(config.signing_keys.iter().map(SigningKey::jwk));
         Self {
             jwks: Document::own("application/jwk-set+json", keys),
             metadata: Document::own("application/json", advertised.document()),
@@ -126,7 +126,7 @@ impl Documents {
         let wanted = Wanted::of(request, client);
         match originals.get(&wanted, |original| self.is_good(kind, original)).await {
             None => Answer::plain(StatusCode::BAD_GATEWAY, "The upstream does not answer."),
-            Some(original) => self.from_original(kind, &original, &request.headers),
+            Some(original) => self.answer_with(kind, &original, &request.headers),
         }
     }
 
@@ -149,7 +149,7 @@ impl Documents {
         merged.map_or_else(|why| why == NotMerged::Signed, |_| true)
     }
 
-    fn from_original(&self, kind: Kind, original: &Original, conditions: &HeaderMap) -> Answer {
+    fn answer_with(&self, kind: Kind, original: &Original, conditions: &HeaderMap) -> Answer {
         let mut headers = original.headers.clone();
         headers.push((VIA, forward::via(Version::HTTP_11)));
         let age = original.fetched_at.elapsed().as_secs();
@@ -183,7 +183,7 @@ impl Documents {
                 merged
             }
             Kind::Jwks => {
-                let own = self.signing_keys.iter().map(|key| key.jwk());
+                let own = self.signing_keys.iter().map(SigningKey::jwk);
                 let merged = merge_keys(original, own)?;
                 self.withhold(merged.clashing);
                 Ok(merged.body)
@@ -211,7 +211,7 @@ impl Documents {
 
 /// How long a document may be taken for fresh without asking the upstream again.
 pub fn freshness(headers: &HeaderMap) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(60);
+    const LONGEST: Duration = Duration::from_mins(1);
     let mut fresh = Duration::ZERO;
     let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     for directive in values.flat_map(|value| value.split(',')) {

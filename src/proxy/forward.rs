@@ -312,34 +312,36 @@ mod tests {
         screen(&request).map_or_else(|refused| refused.status.as_u16(), |()| 200)
     }
 
+    type Case = (u16, Version, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+    const A_HOST: (&str, &str) = ("Host", "a");
+
     #[test]
     fn a_request_is_refused_for_its_form_and_its_valid_twin_is_not() {
         let (v10, v11) = (Version::HTTP_10, Version::HTTP_11);
-        let host = ("Host", "a");
-        let cases: &[(u16, Version, &str, &str, &[(&str, &str)])] = &[
-            (200, v11, "GET", "/", &[host]),
+        let cases: &[Case] = &[
+            (200, v11, "GET", "/", &[A_HOST]),
             (400, v11, "GET", "/", &[]),
             (200, v10, "GET", "/", &[]),
-            (405, v11, "TRACE", "/", &[host]),
-            (405, v11, "CONNECT", "a:443", &[host]),
-            (200, v11, "DELETE", "/", &[host]),
-            (200, v11, "OPTIONS", "*", &[host]),
-            (400, v11, "GET", "*", &[host]),
-            (400, v11, "GET", "ftp://a/", &[host]),
-            (400, v11, "GET", "oauth2/token", &[host]),
-            (200, v11, "GET", "HTTP://a/", &[host]),
+            (405, v11, "TRACE", "/", &[A_HOST]),
+            (405, v11, "CONNECT", "a:443", &[A_HOST]),
+            (200, v11, "DELETE", "/", &[A_HOST]),
+            (200, v11, "OPTIONS", "*", &[A_HOST]),
+            (400, v11, "GET", "*", &[A_HOST]),
+            (400, v11, "GET", "ftp://a/", &[A_HOST]),
+            (400, v11, "GET", "oauth2/token", &[A_HOST]),
+            (200, v11, "GET", "HTTP://a/", &[A_HOST]),
             (
                 200,
                 v11,
                 "GET",
                 "/",
-                &[host, ("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")],
+                &[A_HOST, ("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")],
             ),
-            (200, v11, "GET", "/", &[host, ("Connection", "X-Hop, te")]),
-            (400, v11, "GET", "/", &[host, ("Connection", "close, Authorization")]),
-            (400, v11, "GET", "/", &[host, ("Connection", "x-hop"), ("Connection", "COOKIE")]),
-            (400, v11, "GET", "/", &[host, ("Connection", "X_Forwarded_For")]),
-            (400, v11, "GET", "/", &[host, ("Connection", "Host")]),
+            (200, v11, "GET", "/", &[A_HOST, ("Connection", "X-Hop, te")]),
+            (400, v11, "GET", "/", &[A_HOST, ("Connection", "close, Authorization")]),
+            (400, v11, "GET", "/", &[A_HOST, ("Connection", "x-hop"), ("Connection", "COOKIE")]),
+            (400, v11, "GET", "/", &[A_HOST, ("Connection", "X_Forwarded_For")]),
+            (400, v11, "GET", "/", &[A_HOST, ("Connection", "Host")]),
         ];
         for (expected, version, method, target, headers) in cases {
             assert_eq!(

@@ -25,7 +25,7 @@ use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
 
 /// Of each read of a body that is not buffered, and of each write to a client.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 /// How long an upgraded connection may be silent.
 const UPGRADED_SILENCE: Duration = Duration::from_mins(10);
 /// What is left of a request that was answered early is read for so long, to keep the connection.
@@ -187,7 +187,7 @@ impl ProxyHttp for Gateway {
             && session.response_written().is_none_or(|head| head.status.is_informational())
         {
             session.set_keepalive(None);
-            let is_token = matches!(visit.route, Route::Token | Route::Suspect);
+            let is_token = visit.is_buffered;
             // A client that is gone by now hears nothing.
             let _ = reply::write(session, failed(status, is_token)).await;
         }
@@ -247,7 +247,10 @@ impl Gateway {
 fn client(session: &Session) -> Client {
     let digest: Option<&Digest> = session.digest();
     Client {
-        address: session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip()),
+        address: session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .map(std::net::SocketAddr::ip),
         is_tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
     }
 }
@@ -286,6 +289,7 @@ fn status_of(error: &Error) -> Option<StatusCode> {
     }
 }
 
+/// `is_token` is whether OAuth clients are to read it.
 fn failed(status: StatusCode, is_token: bool) -> Answer {
     let failure = match status {
         StatusCode::BAD_GATEWAY => Some(Failure::UpstreamUnavailable),
@@ -293,17 +297,15 @@ fn failed(status: StatusCode, is_token: bool) -> Answer {
         StatusCode::INTERNAL_SERVER_ERROR => Some(Failure::Internal),
         _ => None,
     };
-    match failure.map(Refusal::from).filter(|_| is_token) {
-        Some(refusal) => Answer::refused(&refusal.outcome(), &decision_id()),
-        None => {
-            let text = match status {
-                StatusCode::BAD_GATEWAY => "The upstream does not answer.",
-                StatusCode::GATEWAY_TIMEOUT => "The upstream does not answer in time.",
-                StatusCode::REQUEST_TIMEOUT => "The request did not arrive in time.",
-                StatusCode::INTERNAL_SERVER_ERROR => "The request could not be answered.",
-                _ => "The request is not well-formed.",
-            };
-            Answer::plain(status, text)
-        }
+    if let Some(failure) = failure.filter(|_| is_token) {
+        return Answer::refused(&Refusal::from(failure).outcome(), &decision_id());
     }
+    let text = match status {
+        StatusCode::BAD_GATEWAY => "The upstream does not answer.",
+        StatusCode::GATEWAY_TIMEOUT => "The upstream does not answer in time.",
+        StatusCode::REQUEST_TIMEOUT => "The request did not arrive in time.",
+        StatusCode::INTERNAL_SERVER_ERROR => "The request could not be answered.",
+        _ => "The request is not well-formed.",
+    };
+    Answer::plain(status, text)
 }

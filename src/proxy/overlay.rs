@@ -10,6 +10,7 @@ use std::fmt;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::config::Endpoints;
@@ -116,11 +117,11 @@ pub fn merge_keys<'a>(
     /// As much of a key as tells whether it is one of ours.
     #[derive(Deserialize)]
     struct Theirs {
-        kid: Option<serde_json::Value>,
-        n: Option<serde_json::Value>,
-        e: Option<serde_json::Value>,
-        x: Option<serde_json::Value>,
-        y: Option<serde_json::Value>,
+        kid: Option<Value>,
+        n: Option<Value>,
+        e: Option<Value>,
+        x: Option<Value>,
+        y: Option<Value>,
     }
     let mut object = Object::parse(document).ok_or(NotMerged::Unlike)?;
     let array = object.get("keys").ok_or(NotMerged::Unlike)?;
@@ -128,8 +129,8 @@ pub fn merge_keys<'a>(
     // One that can't be read is not for us to judge.
     let theirs: Vec<Theirs> =
         theirs.iter().filter_map(|key| serde_json::from_str(key.get()).ok()).collect();
-    let is = |theirs: &Option<serde_json::Value>, own: &Option<String>| {
-        theirs.as_ref().and_then(serde_json::Value::as_str) == own.as_deref()
+    let is = |theirs: &Option<Value>, own: &Option<String>| {
+        theirs.as_ref().and_then(Value::as_str) == own.as_deref()
     };
     let mut clashing = Vec::new();
     let mut added = Vec::new();
@@ -181,30 +182,15 @@ impl Advertised {
 
     /// The whole document, where there is no other one.
     pub fn document(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Rest {
-            response_types_supported: [&'static str; 0],
-            grant_types_supported: [&'static str; 1],
-            token_endpoint_auth_methods_supported: [&'static str; 3],
-        }
-        let mut document = serde_json::Map::new();
-        document.insert("issuer".into(), self.issuer.clone().into());
-        for (name, url) in &self.endpoints {
-            document.insert((*name).into(), url.clone().into());
-        }
-        let rest = Rest {
-            response_types_supported: [],
-            grant_types_supported: [grant_type::TOKEN_EXCHANGE],
-            token_endpoint_auth_methods_supported: [
-                "client_secret_basic",
-                "client_secret_post",
-                "none",
-            ],
-        };
-        if let Ok(serde_json::Value::Object(rest)) = serde_json::to_value(rest) {
-            document.extend(rest);
-        }
-        serde_json::Value::Object(document).to_string().into_bytes()
+        let mut members: Vec<(&str, Value)> = vec![("issuer", self.issuer.clone().into())];
+        members.extend(self.endpoints.iter().map(|(name, url)| (*name, url.clone().into())));
+        members.push(("response_types_supported", json!([])));
+        members.push(("grant_types_supported", json!([grant_type::TOKEN_EXCHANGE])));
+        let methods = json!(["client_secret_basic", "client_secret_post", "none"]);
+        members.push(("token_endpoint_auth_methods_supported", methods));
+        let document: serde_json::Map<String, Value> =
+            members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Value::Object(document).to_string().into_bytes()
     }
 
     /// The upstream's document with our grant, and with the endpoints that it lacks.
@@ -216,18 +202,14 @@ impl Advertised {
             return Err(NotMerged::Signed);
         }
         let ours = format!("\"{}\"", grant_type::TOKEN_EXCHANGE);
-        let grants = match object.get("grant_types_supported") {
-            Some(array) => {
-                let theirs: Vec<String> =
-                    serde_json::from_str(array).map_err(|_| NotMerged::Unlike)?;
-                let is_there = theirs.iter().any(|grant| grant == grant_type::TOKEN_EXCHANGE);
-                append(array, if is_there { &[] } else { std::slice::from_ref(&ours) })
-            }
-            None => {
-                let mut grants = DEFAULT_GRANTS.map(|grant| format!("\"{grant}\"")).to_vec();
-                grants.push(ours);
-                append("[]", &grants)
-            }
+        let grants = if let Some(array) = object.get("grant_types_supported") {
+            let theirs: Vec<String> = serde_json::from_str(array).map_err(|_| NotMerged::Unlike)?;
+            let is_there = theirs.iter().any(|grant| grant == grant_type::TOKEN_EXCHANGE);
+            append(array, if is_there { &[] } else { std::slice::from_ref(&ours) })
+        } else {
+            let mut grants = DEFAULT_GRANTS.map(|grant| format!("\"{grant}\"")).to_vec();
+            grants.push(ours);
+            append("[]", &grants)
         };
         object
             .set("grant_types_supported", grants.ok_or(NotMerged::Unlike)?)
@@ -253,8 +235,6 @@ pub fn own_keys<'a>(ours: impl Iterator<Item = &'a PublicJwk>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn own(kid: &str) -> PublicJwk {

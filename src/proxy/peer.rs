@@ -96,7 +96,7 @@ impl UpstreamPeer {
                 let resolved = self.resolve(name).await?;
                 let at = self.preferred.load(Ordering::Relaxed).wrapping_add(attempt);
                 let count = resolved.addresses.len().max(1);
-                let address = resolved.addresses.get(at % count).ok_or_else(unresolved)?;
+                let Some(address) = resolved.addresses.get(at % count) else { return unresolved() };
                 if attempt > 0 {
                     self.preferred.store(at % count, Ordering::Relaxed);
                 }
@@ -131,7 +131,7 @@ impl UpstreamPeer {
         if addresses.is_empty() {
             tracing::warn!("the upstream's name can't be resolved");
             // Old addresses are better than none.
-            return known.ok_or_else(unresolved);
+            return known.map_or_else(unresolved, Ok);
         }
         let resolved = Arc::new(Resolved { addresses, at: Instant::now() });
         self.resolved.store(Some(Arc::clone(&resolved)));
@@ -139,8 +139,8 @@ impl UpstreamPeer {
     }
 }
 
-fn unresolved() -> Box<Error> {
-    Error::explain(ErrorType::ConnectError, "the upstream's name can't be resolved").into_up()
+fn unresolved<T>() -> pingora::Result<T> {
+    Err(Error::explain(ErrorType::ConnectError, "the upstream's name can't be resolved").into_up())
 }
 
 fn authorities(certificates: &[CertificateDer<'static>]) -> Option<Arc<CaType>> {

@@ -346,17 +346,17 @@ mod tests {
 
     /// A change to a path that leaves it the same path for some server.
     fn disguise() -> impl Strategy<Value = fn(Vec<u8>) -> Vec<u8>> {
-        fn every(path: Vec<u8>, from: u8, to: &[u8]) -> Vec<u8> {
+        fn every(path: &[u8], from: u8, to: &[u8]) -> Vec<u8> {
             path.iter().flat_map(|b| if *b == from { to.to_vec() } else { vec![*b] }).collect()
         }
         let all: Vec<fn(Vec<u8>) -> Vec<u8>> = vec![
-            |path| every(path, b'/', b"//"),
-            |path| every(path, b'/', b"/./"),
-            |path| every(path, b'/', b"/x/../"),
-            |path| every(path, b'/', b"\\"),
-            |path| every(path, b'o', b"O"),
-            |path| every(path, b't', b"%74"),
-            |path| every(path, b'k', b"%4B"),
+            |path| every(&path, b'/', b"//"),
+            |path| every(&path, b'/', b"/./"),
+            |path| every(&path, b'/', b"/x/../"),
+            |path| every(&path, b'/', b"\\"),
+            |path| every(&path, b'o', b"O"),
+            |path| every(&path, b't', b"%74"),
+            |path| every(&path, b'k', b"%4B"),
             |path| [path, b"/".to_vec()].concat(),
             |path| [path, b";v=1".to_vec()].concat(),
             |path| [path, b"%20".to_vec()].concat(),

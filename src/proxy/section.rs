@@ -88,7 +88,7 @@ impl Section {
             target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
         });
         match (target, scheme) {
-            ([b'/', ..], _) | (b"*", _) => Ok(()),
+            ([b'/', ..] | b"*", _) => Ok(()),
             (_, Some(scheme)) => {
                 let start = method.len() + 1 + scheme.len();
                 let authority = line.get(start..).unwrap_or_default();

@@ -17,16 +17,17 @@ fn overlay() -> &'static str {
      metadata: [/.well-known/openid-configuration]\n"
 }
 
+type Answer = Box<dyn Fn(&Recorded) -> Vec<u8> + Send>;
+
 /// An upstream whose documents can be changed.
 struct Idp {
     upstream: Upstream,
-    answer: Arc<Mutex<Box<dyn Fn(&Recorded) -> Vec<u8> + Send>>>,
+    answer: Arc<Mutex<Answer>>,
 }
 
 impl Idp {
     async fn start(answer: impl Fn(&Recorded) -> Vec<u8> + Send + 'static) -> Self {
-        let answer: Box<dyn Fn(&Recorded) -> Vec<u8> + Send> = Box::new(answer);
-        let answer = Arc::new(Mutex::new(answer));
+        let answer: Arc<Mutex<Answer>> = Arc::new(Mutex::new(Box::new(answer)));
         let shared = Arc::clone(&answer);
         let upstream = Upstream::answering(move |request| shared.lock().unwrap()(request)).await;
         Self { upstream, answer }

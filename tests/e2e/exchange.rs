@@ -110,13 +110,13 @@ applications:
     }
 
     /// The value of every series of `/metrics`.
-    async fn metrics(&self) -> HashMap<String, f64> {
+    async fn metrics(&self) -> HashMap<String, String> {
         let mut admin = Connection::open(self.cambio.running.admin_address()).await;
         let response = admin.request(get("/metrics", "")).await;
         let series = response.text().lines().filter(|line| !line.starts_with('#'));
         series
             .filter_map(|line| line.rsplit_once(' '))
-            .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
     }
 }
@@ -235,23 +235,23 @@ async fn a_bad_token_is_refused_and_the_reason_is_counted() {
         let series = format!(
             r#"cambio_exchanges_total{{issuer="{issuer}",outcome="denied",reason="{reason}"}}"#
         );
-        assert_eq!(estate.metrics().await.get(&series), Some(&1.0), "{series}");
+        assert_eq!(estate.metrics().await.get(&series).map(String::as_str), Some("1"), "{series}");
     }
     assert_eq!(estate.exchange(&estate.token()).await.status, 200);
     let metrics = estate.metrics().await;
     assert_eq!(
         metrics[r#"cambio_exchanges_total{issuer="partner",outcome="granted",reason="none"}"#],
-        1.0
+        "1"
     );
     assert_eq!(
         metrics[r#"cambio_exchanges_by_client_total{client="Portal",outcome="granted"}"#],
-        1.0
+        "1"
     );
     assert_eq!(
         metrics[r#"cambio_exchanges_by_client_total{client="Portal",outcome="denied"}"#],
-        9.0
+        "9"
     );
-    assert_eq!(metrics["cambio_exchange_duration_seconds_count"], 10.0);
+    assert_eq!(metrics["cambio_exchange_duration_seconds_count"], "10");
     estate.assert_no_exchange_upstream();
 }
 

@@ -190,7 +190,9 @@ impl VerificationKey {
         self.algorithms
     }
 
-    pub(super) fn verifies(&self, signature: &str, input: &str, algorithm: Algorithm) -> bool {
+    /// Whether `signature`, in base64url, is this key's over `input`. It says nothing of what was
+    /// signed.
+    pub fn verifies(&self, signature: &str, input: &str, algorithm: Algorithm) -> bool {
         self.algorithms.contains(algorithm)
             && jsonwebtoken::crypto::verify(
                 signature,

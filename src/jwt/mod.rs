@@ -11,6 +11,3 @@ pub mod key_set;
 pub mod sign;
 pub mod unverified;
 pub mod verify;
-
-#[cfg(test)]
-mod wycheproof;

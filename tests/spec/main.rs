@@ -24,3 +24,4 @@ mod recognise;
 mod request;
 mod subject_token;
 mod support;
+mod wycheproof;

@@ -41,6 +41,8 @@ pub enum Failure {
     UpstreamUnavailable,
     #[error("the upstream does not answer in time")]
     UpstreamTimeout,
+    #[error("the upstream, which authenticates the caller, does not answer")]
+    CallerUnproven,
     #[error("too much is in progress")]
     Overloaded,
     #[error("an internal error")]
@@ -355,6 +357,12 @@ impl Refusal {
                 "The identity provider does not answer in time.",
                 R::UpstreamUnavailable,
             ),
+            Self::Ours(Failure::CallerUnproven) => (
+                503,
+                E::TemporarilyUnavailable,
+                "The client cannot be authenticated at the moment.",
+                R::UpstreamUnavailable,
+            ),
             Self::Ours(Failure::Overloaded) => (
                 503,
                 E::TemporarilyUnavailable,
@@ -378,6 +386,7 @@ impl Refusal {
                 Failure::KeysUnavailable
                 | Failure::UpstreamUnavailable
                 | Failure::UpstreamTimeout
+                | Failure::CallerUnproven
                 | Failure::Overloaded,
             ) => (Blame::Us, Level::Warn),
         };
@@ -444,6 +453,7 @@ impl Refusal {
             Failure::SigningUnavailable,
             Failure::UpstreamUnavailable,
             Failure::UpstreamTimeout,
+            Failure::CallerUnproven,
             Failure::Overloaded,
             Failure::Internal,
         ];

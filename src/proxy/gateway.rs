@@ -187,9 +187,8 @@ impl ProxyHttp for Gateway {
             && session.response_written().is_none_or(|head| head.status.is_informational())
         {
             session.set_keepalive(None);
-            let is_token = visit.is_buffered;
             // A client that is gone by now hears nothing.
-            let _ = reply::write(session, failed(status, is_token)).await;
+            let _ = reply::write(session, failed(status, visit.route)).await;
         }
         let error_code = status.map_or(0, |status| status.as_u16());
         FailToProxy { error_code, can_reuse_downstream: false }
@@ -289,15 +288,20 @@ fn status_of(error: &Error) -> Option<StatusCode> {
     }
 }
 
-/// `is_token` is whether OAuth clients are to read it.
-fn failed(status: StatusCode, is_token: bool) -> Answer {
+/// What OAuth clients read is in their form (RFC 6749 §5.2).
+fn failed(status: StatusCode, route: Route) -> Answer {
+    let is_introspection = matches!(route, Route::Introspection | Route::Revocation);
     let failure = match status {
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT if is_introspection => {
+            Some(Failure::CallerUnproven)
+        }
         StatusCode::BAD_GATEWAY => Some(Failure::UpstreamUnavailable),
         StatusCode::GATEWAY_TIMEOUT => Some(Failure::UpstreamTimeout),
         StatusCode::INTERNAL_SERVER_ERROR => Some(Failure::Internal),
         _ => None,
     };
-    if let Some(failure) = failure.filter(|_| is_token) {
+    let is_oauth = is_introspection || matches!(route, Route::Token | Route::Suspect);
+    if let Some(failure) = failure.filter(|_| is_oauth) {
         return Answer::refused(&Refusal::from(failure).outcome(), &decision_id());
     }
     let text = match status {

@@ -29,6 +29,12 @@ async fn an_upstream_that_is_down_is_a_bad_gateway() {
         assert_eq!(response.header("cache-control"), Some("no-store"));
         assert!(response.header("cambio-decision").is_some());
     }
+    // Nobody can say who asks.
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        let response = cambio.request(post(path, "", "token=x")).await;
+        assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{path}");
+        assert_eq!(response.json()["error"], "temporarily_unavailable");
+    }
     let head = cambio.request("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!((head.status, head.text()), (502, ""));
 }

@@ -16,6 +16,10 @@ use crate::exchange::error::Refusal;
 use crate::exchange::request::TokenPathRequest;
 use crate::oauth::form::{FormError, MAX_BODY};
 
+/// What is read of a body that is refused for its size on HTTP/2, and for how long.
+const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Asks the token endpoint. `None` is the upstream's: the body is then in the session's buffer,
 /// from where it is sent on as it came.
 pub async fn token_request(
@@ -74,6 +78,7 @@ async fn whole_body(
 ) -> pingora::Result<Result<Bytes, FormError>> {
     let announced = session.get_header(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     if announced.and_then(|length| length.trim().parse::<u64>().ok()).is_some_and(exceeds) {
+        linger(session).await;
         return Ok(Err(FormError::TooLarge));
     }
     if session.as_downstream_mut().is_body_empty() {
@@ -82,11 +87,30 @@ async fn whole_body(
     session.as_downstream_mut().enable_retry_buffering();
     reply::continue_if_expected(session).await?;
     let body = tokio::time::timeout(deadline, read(session)).await;
+    if matches!(body, Ok(Ok(Err(FormError::TooLarge)))) {
+        linger(session).await;
+    }
     // Nobody knows where the next request would begin.
     if !matches!(body, Ok(Ok(Ok(_)))) {
         session.set_keepalive(None);
     }
     body.unwrap_or(Ok(Err(FormError::TimedOut))).map_err(Error::into_down)
+}
+
+/// Reads on for a while. An HTTP/2 stream that is answered before its end is reset (RFC 9113 §8.1),
+/// and clients take the reset for a failure, without a look at the answer before it.
+async fn linger(session: &mut Session) {
+    if session.is_http2() {
+        let _ = tokio::time::timeout(LINGER, async {
+            let mut left = LINGER_BYTES;
+            while let Ok(Some(piece)) = session.read_request_body().await
+                && left > piece.len()
+            {
+                left -= piece.len();
+            }
+        })
+        .await;
+    }
 }
 
 fn exceeds(length: u64) -> bool {

@@ -1,7 +1,7 @@
 //! `cambio keys`: signing keys.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +73,16 @@ fn generate(algorithm: Algorithm, out: &Path) -> Exit {
         .and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()));
     match written {
         Ok(()) => print(&format!("{}\n", key.kid())),
-        Err(error) => fail(&format!("{}: {}", out.display(), error.kind())),
+        Err(error) => fail(&format!("{}: {}", out.display(), why(error.kind()))),
+    }
+}
+
+fn why(kind: ErrorKind) -> String {
+    if kind == ErrorKind::AlreadyExists {
+        "exists already, and is not overwritten".to_owned()
+    } else if kind == ErrorKind::NotFound {
+        "there is no such folder".to_owned()
+    } else {
+        format!("can't be written: {kind}")
     }
 }

@@ -97,9 +97,13 @@ fn a_generated_key_is_private_and_never_overwrites() {
 
         let (code, _, told) = cambio(&arguments, folder.path(), b"");
         assert_eq!(code, Some(1));
-        assert!(told.contains("already exists"), "{told}");
+        assert!(told.contains("exists already, and is not overwritten"), "{told}");
         assert_eq!(fs::read(&path).unwrap(), pem);
     }
+    let arguments = ["keys", "generate", "--algorithm", "ES256", "--out", "nowhere/x.pem"];
+    let (code, _, told) = cambio(&arguments, folder.path(), b"");
+    assert_eq!(code, Some(1));
+    assert!(told.contains("nowhere/x.pem: there is no such folder"), "{told}");
     let arguments = ["keys", "generate", "--algorithm", "HS256", "--out", "x"];
     assert_eq!(cambio(&arguments, folder.path(), b"").0, Some(2));
 }

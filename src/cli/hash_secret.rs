@@ -5,11 +5,12 @@ use std::io::Read as _;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::{Exit, fail, print};
+use super::{Exit, fail, print, warn};
 use crate::secret;
 
-/// Shorter secrets can be guessed.
-const MIN_BYTES: usize = 16;
+/// Shorter secrets can be guessed. They are hashed all the same: whoever has one already would
+/// otherwise have to keep it in the clear.
+const GOOD_BYTES: usize = 16;
 /// Longer ones fit into no form.
 const MAX_BYTES: usize = 4096;
 
@@ -22,14 +23,17 @@ pub fn run() -> Exit {
     }
     let secret = input.strip_suffix(b"\n").unwrap_or(&input);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    if secret.len() < MIN_BYTES {
-        return fail(&format!(
-            "the secret on standard input has fewer than {MIN_BYTES} bytes: generate one, such as \
-             with `openssl rand -base64 32`"
-        ));
+    if secret.is_empty() {
+        return fail("there is no secret on standard input");
     }
     if secret.len() > MAX_BYTES {
         return fail(&format!("the secret on standard input has more than {MAX_BYTES} bytes"));
+    }
+    if secret.len() < GOOD_BYTES {
+        warn(&format!(
+            "the secret has fewer than {GOOD_BYTES} bytes and might be guessed: better generate \
+             one, such as with `openssl rand -base64 32`"
+        ));
     }
     let mut salt = [0; 16];
     if SystemRandom::new().fill(&mut salt).is_err() {

@@ -110,6 +110,12 @@ fn fail(message: &str) -> Exit {
     Exit::Failed
 }
 
+/// Says on standard error what is done, but had better not be.
+fn warn(message: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "cambio: warning: {message}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

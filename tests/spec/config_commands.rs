@@ -122,10 +122,15 @@ fn a_hashed_secret_is_what_the_configuration_takes() {
         assert!(!seen.contains(&out), "the salt is random");
         seen.push(out);
     }
-    for short in [&b"fifteen bytes !"[..], b"fifteen bytes !\n", b"", b"\n"] {
-        let (code, out, told) = hash(short);
+    let (code, out, told) = hash(b"fifteen bytes !\n");
+    assert_eq!(code, Some(0), "a short secret is better hashed than in the clear");
+    let phc = out.strip_prefix("hash: \"").and_then(|rest| rest.strip_suffix("\"\n")).unwrap();
+    assert!(StoredSecret::from_hash(phc).unwrap().matches(b"fifteen bytes !"));
+    assert!(told.contains("fewer than 16 bytes") && !told.contains("fifteen bytes"), "{told}");
+    for none in [&b""[..], b"\n", b"\r\n"] {
+        let (code, out, told) = hash(none);
         assert_eq!((code, out.as_str()), (Some(1), ""));
-        assert!(told.contains("fewer than 16 bytes") && !told.contains("fifteen bytes"), "{told}");
+        assert!(told.contains("no secret"), "{told}");
     }
     assert_eq!(hash(&[b'x'; 5000]).0, Some(1));
 }

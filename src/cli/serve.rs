@@ -13,7 +13,7 @@ use super::{Exit, check, fail};
 use crate::app::handover::MeetingPoint;
 use crate::app::watch::Contents;
 use crate::app::{App, Fds, Running};
-use crate::config::{self, Config, Severity};
+use crate::config::{self, Config, Fault, Severity};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
@@ -26,7 +26,7 @@ pub fn run(path: &Path, upgrade: bool) -> Exit {
     let contents = Contents::of(&[path.to_owned()]);
     let config = match config::load(path) {
         Ok((config, warnings)) => {
-            check::tell(&warnings);
+            note(&warnings);
             config
         }
         Err(faults) => {
@@ -144,25 +144,28 @@ async fn reload(path: &Path, running: &Running) {
     let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
     match loaded {
         Ok(Ok((config, warnings))) => {
-            for warning in warnings {
-                tracing::warn!(%warning, "configuration");
-            }
+            note(&warnings);
             match running.reload(config).await {
                 Ok(()) => tracing::info!("the new configuration serves"),
                 Err(error) => tracing::error!(%error, "the old configuration keeps serving"),
             }
         }
         Ok(Err(findings)) => {
-            for finding in findings {
-                match finding.severity {
-                    Severity::Fault => tracing::error!(fault = %finding, "configuration"),
-                    Severity::Warning => tracing::warn!(warning = %finding, "configuration"),
-                }
-            }
+            note(&findings);
             tracing::error!("the old configuration keeps serving");
             running.refuse_reload();
         }
         Err(_) => running.refuse_reload(),
+    }
+}
+
+/// Writes findings to the log.
+fn note(findings: &[Fault]) {
+    for finding in findings {
+        match finding.severity {
+            Severity::Fault => tracing::error!(fault = %finding, "configuration"),
+            Severity::Warning => tracing::warn!(warning = %finding, "configuration"),
+        }
     }
 }
 

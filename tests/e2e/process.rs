@@ -139,6 +139,19 @@ async fn an_address_that_is_taken_exits_1() {
 }
 
 #[tokio::test]
+async fn a_warning_at_the_start_is_a_line_of_the_log() {
+    let setting = Setting::new().await;
+    setting
+        .rewrite("authorization_server: { issuer: \"https://a\", endpoints: { token: [/t] } }\n");
+    let mut child = serve(setting.folder.path(), &setting.config, &[]);
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = timeout(PATIENCE, said.next_line()).await.unwrap().unwrap().unwrap();
+    let said: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(said["level"], "WARN");
+    assert!(said["warning"].as_str().unwrap().contains("has no `jwks`"), "{said}");
+}
+
+#[tokio::test]
 async fn sighup_reloads_and_a_bad_file_changes_nothing_but_a_metric_and_the_log() {
     let setting = Setting::new().await;
     let mut process = Process::start(setting.folder.path(), &setting.config).await;

@@ -136,8 +136,10 @@ impl App {
         inherited: Fds,
     ) -> Result<Running, StartError> {
         metrics.configure(&config);
+        let takes_over = !inherited.serialize().0.is_empty();
         let (descriptors, addresses) = listen(&config.listen, inherited)?;
-        let admin_listener = listen_for_operators(config.admin.address).await?;
+        let patience = if takes_over { ADMIN_BIND } else { Duration::ZERO };
+        let admin_listener = listen_for_operators(config.admin.address, patience).await?;
         let admin_address = admin_listener
             .local_addr()
             .map_err(|error| StartError::Listen { address: config.admin.address, error })?;
@@ -361,14 +363,16 @@ fn listen(
     Ok((Arc::new(Mutex::new(inherited)), addresses))
 }
 
-async fn listen_for_operators(address: SocketAddr) -> Result<tokio::net::TcpListener, StartError> {
+async fn listen_for_operators(
+    address: SocketAddr,
+    patience: Duration,
+) -> Result<tokio::net::TcpListener, StartError> {
     let began = Instant::now();
     loop {
         match tokio::net::TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
             Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse
-                    && began.elapsed() < ADMIN_BIND =>
+                if error.kind() == std::io::ErrorKind::AddrInUse && began.elapsed() < patience =>
             {
                 tokio::time::sleep(ADMIN_BIND_STEP).await;
             }

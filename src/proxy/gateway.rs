@@ -199,9 +199,9 @@ impl ProxyHttp for Gateway {
         let took = asked.elapsed();
         self.shared.metrics.upstream(&session.req_header().method, visit.upstream_status, took);
         if let Some(error) = error.filter(|error| *error.esource() == ErrorSource::Upstream) {
-            // The kind alone: texts of the library may quote what passed.
             tracing::warn!(
                 kind = error.etype().as_str(),
+                why = before_request(error),
                 "the upstream did not answer as it should"
             );
         }
@@ -286,6 +286,22 @@ fn status_of(error: &Error) -> Option<StatusCode> {
         (_, ErrorSource::Downstream) => Some(StatusCode::BAD_REQUEST),
         (_, ErrorSource::Internal | ErrorSource::Unset) => Some(StatusCode::INTERNAL_SERVER_ERROR),
     }
+}
+
+/// What the library says of a connection that did not come about, such as of a certificate. Later
+/// texts may quote what passed.
+fn before_request(error: &Error) -> Option<&str> {
+    let is_before = matches!(
+        error.etype(),
+        ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::TLSHandshakeFailure
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::InvalidCert
+    );
+    error.context.as_ref().filter(|_| is_before).map(pingora::ImmutStr::as_str)
 }
 
 /// What OAuth clients read is in their form (RFC 6749 §5.2).

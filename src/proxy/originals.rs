@@ -165,49 +165,41 @@ impl Originals {
         {
             return Some(last_good);
         }
-        let fetched = self.fetch(wanted).await.filter(|original| {
-            let is_ok = original.status == StatusCode::OK;
-            let is_down = original.status.is_server_error()
-                || original.status.is_informational()
-                || matches!(original.status.as_u16(), 408 | 429)
-                || (original.status.is_success() && !is_ok);
-            !is_down && (!is_ok || is_good(original))
-        });
-        let fetched = fetched.map(Arc::new);
+        let fetched = self.fetch(wanted).await.and_then(|original| judged(original, is_good));
         fetching.retry_at = None;
         match &fetched {
-            Some(good) if good.status == StatusCode::OK => {
+            Ok(good) if good.status == StatusCode::OK => {
                 slot.last_good.store(Some(Arc::clone(good)));
             }
-            Some(_) => {}
-            None => {
+            Ok(_) => {}
+            Err(why) => {
                 fetching.retry_at = Some(retry_at());
-                tracing::warn!(path = wanted.path, "the upstream's document cannot be had");
+                tracing::warn!(path = wanted.path, why, "the upstream's document cannot be had");
             }
         }
+        let fetched = fetched.ok();
         fetching.last = Some((Instant::now(), fetched.clone()));
         fetched.or_else(|| slot.last_good.load_full())
     }
 
-    async fn fetch(&self, wanted: &Wanted) -> Option<Original> {
+    async fn fetch(&self, wanted: &Wanted) -> Result<Original, &'static str> {
         let began = Instant::now();
         let response = self.client.get(self.url(wanted)).headers(headers(wanted)).send().await;
         let status = response.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.upstream(&Method::GET, status, began.elapsed());
-        let mut response = response.ok()?;
-        // A coding that nobody asked for.
+        let mut response = response.map_err(|error| why(&error))?;
         if response.headers().contains_key(CONTENT_ENCODING) {
-            return None;
+            return Err("it has a coding that was not asked for");
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.ok()? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| why(&error))? {
             if body.len() + chunk.len() > MAX_SIZE {
-                return None;
+                return Err("it is too large");
             }
             body.extend_from_slice(&chunk);
         }
         let kept = response.headers().iter().filter(|(name, _)| !NOT_KEPT.contains(name));
-        Some(Original {
+        Ok(Original {
             status: response.status(),
             headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect(),
             body: body.freeze(),
@@ -221,6 +213,34 @@ impl Originals {
         url.set_path(&wanted.path);
         url.set_query(wanted.query.as_deref());
         url
+    }
+}
+
+/// Whether an answer says that the upstream is as good as down.
+fn judged(
+    original: Original,
+    is_good: impl Fn(&Original) -> bool,
+) -> Result<Arc<Original>, &'static str> {
+    let is_ok = original.status == StatusCode::OK;
+    let is_down = original.status.is_server_error()
+        || original.status.is_informational()
+        || matches!(original.status.as_u16(), 408 | 429)
+        || (original.status.is_success() && !is_ok);
+    match original {
+        _ if is_down => Err("the status is one of a server that can't answer"),
+        original if is_ok && !is_good(&original) => Err("what came with 200 is no such document"),
+        original => Ok(Arc::new(original)),
+    }
+}
+
+/// The library's own texts may quote what passed.
+fn why(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection, or its certificate is not one to trust"
+    } else {
+        "the connection broke"
     }
 }
 

@@ -162,6 +162,27 @@ async fn a_warning_at_the_start_is_a_line_of_the_log() {
 }
 
 #[tokio::test]
+async fn the_log_says_why_the_upstream_cannot_be_had() {
+    let overlay = "authorization_server:\n  issuer: https://idp.example\n  overlay: true\n  \
+                   endpoints: { token: [/oauth2/token], jwks: /oauth2/jwks }\n";
+    let setting = Setting::new().await;
+    setting.rewrite(overlay);
+    let mut process = Process::start(setting.folder.path(), &setting.config).await;
+    assert_eq!(process.request(get("/oauth2/jwks", "")).await, 502);
+    let said = process.hears("the upstream's document cannot be had").await;
+    assert_eq!(said["why"], "what came with 200 is no such document");
+
+    // Nobody listens there any more.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    write(setting.folder.path(), &format!("http://{gone}"), "");
+    process.signal("HUP").await;
+    process.hears("the new configuration serves").await;
+    assert_eq!(process.request(get("/x", "")).await, 502);
+    let said = process.hears("the upstream did not answer as it should").await;
+    assert!(said["why"].as_str().unwrap().contains(&gone.to_string()), "{said}");
+}
+
+#[tokio::test]
 async fn sighup_reloads_and_a_bad_file_changes_nothing_but_a_metric_and_the_log() {
     let setting = Setting::new().await;
     let mut process = Process::start(setting.folder.path(), &setting.config).await;

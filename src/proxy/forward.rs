@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -279,8 +280,15 @@ pub fn complete_response(response: &mut ResponseHeader) -> pingora::Result<()> {
         // It tells which protocols are on offer (RFC 9110 §15.5.22): ours are others.
         response.remove_header(&UPGRADE);
     }
+    // Whoever believed these would take the next answer for a body (RFC 9110 §8.6, RFC 9112 §6.1).
+    if response.status.is_informational() || response.status == StatusCode::NO_CONTENT {
+        response.remove_header(&CONTENT_LENGTH);
+        response.remove_header(&TRANSFER_ENCODING);
+    }
     let version = response.version;
     response.append_header(VIA, via(version))?;
+    // RFC 9110 §6.2: the version is that of whoever speaks.
+    response.set_version(Version::HTTP_11);
     Ok(())
 }
 

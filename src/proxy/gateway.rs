@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -93,6 +93,11 @@ impl ProxyHttp for Gateway {
             Route::Token | Route::Suspect | Route::Introspection | Route::Revocation
         );
         forward::strip_request(session.req_header_mut(), !is_buffered);
+        // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2), so it can't wait for one.
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
+            session.req_header_mut().remove_header(&EXPECT);
+        }
         visit.is_upgrade = forward::is_websocket(session.req_header());
         let stalled = if visit.is_upgrade { UPGRADED_SILENCE } else { STALLED };
         session.set_read_timeout(Some(stalled));
@@ -173,6 +178,16 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         self.keep_or_close(session);
         visit.upstream_status = Some(upstream.status.as_u16());
+        if upstream.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            let what = "a switch of protocols that nobody asked for";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
+        }
+        // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
+        let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
+        if is_chunked && session.req_header().version == Version::HTTP_10 {
+            upstream.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         forward::complete_response(upstream)
     }
 

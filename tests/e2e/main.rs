@@ -20,6 +20,7 @@ mod leap;
 mod metrics;
 mod process;
 mod proxy;
+mod proxy_answers;
 mod proxy_failures;
 mod proxy_headers;
 mod proxy_intercept;

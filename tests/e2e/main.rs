@@ -11,6 +11,7 @@
 mod admin;
 mod documents;
 mod exchange;
+mod framing;
 mod issuer;
 mod keys;
 mod keys_discovery;

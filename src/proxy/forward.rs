@@ -144,7 +144,6 @@ fn is_end_to_end(name: &[u8]) -> bool {
 /// Whether a field speaks of the way that a request has come, in any spelling that a server might
 /// take for it: CGI and its heirs read `_` as `-`.
 fn is_forwarding(name: &[u8]) -> bool {
-    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     let starts_with = |start: &[u8]| {
         name.len() >= start.len() && name.iter().zip(start).all(|(b, own)| fold(b) == *own)
     };
@@ -153,6 +152,19 @@ fn is_forwarding(name: &[u8]) -> bool {
         Some(b'f') => name.len() == FORWARDED.as_str().len() && starts_with(b"forwarded"),
         _ => false,
     }
+}
+
+const fn fold(byte: &u8) -> u8 {
+    if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
+}
+
+/// What the fields say by which some servers let a request name another target than its own.
+pub fn other_targets(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let names = [&b"x-original-url"[..], b"x-rewrite-url"];
+    let is_other = move |name: &HeaderName| {
+        names.iter().any(|own| name.as_str().bytes().map(|b| fold(&b)).eq(own.iter().copied()))
+    };
+    (headers.iter()).filter(move |(name, _)| is_other(name)).map(|(_, value)| value.as_bytes())
 }
 
 /// Takes away what a client says of the way its request has come, before anybody reads it, and

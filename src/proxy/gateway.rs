@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -30,9 +30,6 @@ const STALLED: Duration = Duration::from_mins(1);
 const UPGRADED_SILENCE: Duration = Duration::from_mins(10);
 /// What is left of a request that was answered early is read for so long, to keep the connection.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Fields by which some servers let a request name another path than its target.
-static OTHER_TARGETS: [HeaderName; 2] =
-    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 
 /// The proxy under one configuration.
 #[derive(Debug)]
@@ -249,12 +246,9 @@ impl Gateway {
         let routes = &self.generation.routes;
         let route = routes.of(request.raw_path());
         let is_token = |route| matches!(route, Route::Token | Route::Suspect);
-        let leads_to_token = |name: &HeaderName| {
-            let mut named = request.headers.get_all(name).iter();
-            named.any(|target| is_token(routes.of(target.as_bytes())))
-        };
-        let leads_to_token = || OTHER_TARGETS.iter().any(leads_to_token);
-        if !is_token(route) && leads_to_token() { Route::Suspect } else { route }
+        let mut others = forward::other_targets(&request.headers);
+        let leads_to_token = !is_token(route) && others.any(|other| is_token(routes.of(other)));
+        if leads_to_token { Route::Suspect } else { route }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER,
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -91,6 +91,8 @@ pub const METHOD_NOT_ALLOWED: Unacceptable = Unacceptable {
     status: StatusCode::METHOD_NOT_ALLOWED,
     text: "This method is not served here.",
 };
+pub const LENGTH: Unacceptable =
+    Unacceptable::bad("The length of the body is given more than once, or not as a number.");
 pub const TRANSFER_CODING: Unacceptable = Unacceptable {
     status: StatusCode::NOT_IMPLEMENTED,
     text: "The only transfer coding that is served here is `chunked`.",
@@ -103,6 +105,10 @@ pub fn screen(request: &RequestHeader) -> Result<(), Unacceptable> {
         return Err(METHOD_NOT_ALLOWED);
     }
     let headers = &request.headers;
+    // HTTP/2 lets equal ones through, and HTTP/1 knows no such thing (RFC 9112 §6.3).
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(LENGTH);
+    }
     if !is_target(request) {
         return Err(Unacceptable::bad("The request target is not well-formed."));
     }
@@ -217,6 +223,11 @@ pub fn complete_request(
         }
         upstream.set_raw_path(&target)?;
     }
+    if original.version == Version::HTTP_2
+        && let Some(cookies) = joined_cookies(&original.headers)
+    {
+        upstream.insert_header(COOKIE, cookies)?;
+    }
     for (name, value) in forwarding_fields(original, client) {
         upstream.insert_header(name, value)?;
     }
@@ -227,6 +238,15 @@ pub fn complete_request(
         upstream.insert_header(MAX_FORWARDS, hops.saturating_sub(1))?;
     }
     Ok(())
+}
+
+/// HTTP/2 may split the cookies, and HTTP/1 must have them in one field (RFC 9113 §8.2.3).
+fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if all.len() < 2 {
+        return None;
+    }
+    HeaderValue::from_bytes(&all.join(&b"; "[..])).ok()
 }
 
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239) of our own.

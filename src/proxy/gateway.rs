@@ -159,9 +159,14 @@ impl ProxyHttp for Gateway {
         if visit.is_buffered {
             upstream.remove_header(&EXPECT);
         }
-        // A chunked body without a chunk: some servers insist on a length.
-        let is_chunked = session.req_header().headers.contains_key(TRANSFER_ENCODING);
-        if is_chunked && session.as_downstream_mut().is_body_empty() {
+        // A chunked body without a chunk, or a stream of HTTP/2 without data: some servers insist
+        // on a length.
+        let request = session.req_header();
+        let has_length = request.headers.contains_key(CONTENT_LENGTH);
+        let is_bodiless = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let may_lack_length = request.headers.contains_key(TRANSFER_ENCODING)
+            || (request.version == Version::HTTP_2 && !has_length && !is_bodiless);
+        if may_lack_length && session.as_downstream_mut().is_body_empty() {
             upstream.insert_header(CONTENT_LENGTH, 0)?;
         }
         forward::complete_request(upstream, session.req_header(), visit.client)

@@ -8,7 +8,7 @@ use std::ops::Range;
 use http::StatusCode;
 
 use super::forward::{
-    HEADER_MALFORMED as MALFORMED, HEADER_TOO_LARGE, METHOD_NOT_ALLOWED, TRANSFER_CODING,
+    HEADER_MALFORMED as MALFORMED, HEADER_TOO_LARGE, LENGTH, METHOD_NOT_ALLOWED, TRANSFER_CODING,
     Unacceptable,
 };
 
@@ -21,8 +21,6 @@ const VERSION: Unacceptable = Unacceptable {
 };
 const HOST: Unacceptable = Unacceptable::bad("The Host field must be there once, and name a host.");
 const TARGET: Unacceptable = Unacceptable::bad("The request target is not well-formed.");
-const LENGTH: Unacceptable =
-    Unacceptable::bad("The length of the body is given more than once, or not as a number.");
 
 /// A header section as far as it has arrived.
 #[derive(Debug, Default)]

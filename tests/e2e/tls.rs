@@ -336,3 +336,36 @@ async fn http_2_becomes_http_1_that_can_be_read_in_one_way() {
     assert_eq!(ask(&mut client, twice, b"abc").await.unwrap().0.status, 400);
     assert_eq!(upstream.requests().len(), before);
 }
+
+#[tokio::test]
+async fn a_client_that_sends_nonsense_keeps_no_place() {
+    // It never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let slow = format!("upstream: {{ url: \"{url}\", timeouts: {{ connect: 1s, read: 60s }} }}\n");
+    let (cambio, authority) = start(&url, &slow).await;
+    let mut client = http_2(&cambio, &authority).await;
+    let mut held = Vec::new();
+    for nonsense in 0..40 {
+        // The first ones are none.
+        let host = if nonsense < 3 { "idp.example" } else { "other.example" };
+        let request = Request::post("https://idp.example/x").header("host", host).body(()).unwrap();
+        let Ok(ready) = client.clone().ready().await else { break };
+        client = ready;
+        let Ok((response, stream)) = client.send_request(request, false) else { break };
+        if nonsense < 3 {
+            held.push((response, stream));
+        } else {
+            let answer = tokio::time::timeout(PATIENCE, response).await;
+            if answer.expect("it neither answers nor closes").is_err() {
+                break;
+            }
+        }
+    }
+    let gone = async {
+        while cambio.running.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it keeps its place");
+}

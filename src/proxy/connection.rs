@@ -206,6 +206,8 @@ impl Door {
                 Ok(Some(H2Accept::Rejected) | None) | Err(_) => break,
             }
         }
+        // Nobody reads or writes any more: whoever waits for that is told.
+        drop(connection);
         // What is under way still has to be counted, though nobody may be left to hear of it.
         while streams.join_next().await.is_some() {}
     }

@@ -88,6 +88,9 @@ impl Document {
 #[derive(Debug)]
 pub struct Documents {
     advertised: Advertised,
+    /// By which clients know us, from the issuer.
+    host: Option<HeaderValue>,
+    is_tls: bool,
     signing_keys: Arc<SigningKeys>,
     jwks: Document,
     metadata: Document,
@@ -107,7 +110,10 @@ impl Documents {
     pub fn new(config: &Config, originals: Option<Arc<Originals>>) -> Self {
         let advertised = Advertised::new(config.policy.authorization_server(), &config.endpoints);
         let keys = own_keys(config.signing_keys.iter().map(SigningKey::jwk));
+        let issuer = url::Url::parse(advertised.issuer()).ok();
         Self {
+            host: issuer.as_ref().and_then(host),
+            is_tls: issuer.is_some_and(|issuer| issuer.scheme() == "https"),
             jwks: Document::own("application/jwk-set+json", keys),
             metadata: Document::own("application/json", advertised.document()),
             advertised,
@@ -123,10 +129,10 @@ impl Documents {
             let own = if kind == Kind::Jwks { &self.jwks } else { &self.metadata };
             return own.answer(&request.headers);
         };
-        let wanted = Wanted::of(request, client);
-        match originals.get(&wanted, |original| self.is_good(kind, original)).await {
+        let wanted = Wanted::of(request, client, self.host.as_ref());
+        match originals.get(&wanted, |original| self.is_good(kind, original, &wanted)).await {
             None => Answer::plain(StatusCode::BAD_GATEWAY, "The upstream does not answer."),
-            Some(original) => self.answer_with(kind, &original, &request.headers),
+            Some(original) => self.answer_with(kind, &original, &wanted, &request.headers),
         }
     }
 
@@ -135,21 +141,28 @@ impl Documents {
     /// ask for, or it was had.
     pub async fn ask_ahead(&self, jwks: &str) -> bool {
         let Some(originals) = &self.originals else { return true };
-        let Some(wanted) = Wanted::from_outside(jwks, self.advertised.issuer()) else {
-            return true;
-        };
-        let original = originals.get(&wanted, |original| self.is_good(Kind::Jwks, original)).await;
+        let wanted = self.host.as_ref();
+        let wanted = wanted.and_then(|host| Wanted::from_outside(jwks, self.is_tls, host));
+        let Some(wanted) = wanted else { return true };
+        let is_good = |original: &Original| self.is_good(Kind::Jwks, original, &wanted);
+        let original = originals.get(&wanted, is_good).await;
         let original = original.filter(|original| original.status == StatusCode::OK);
-        original.is_some_and(|original| self.merged(Kind::Jwks, &original.body).is_ok())
+        original.is_some_and(|original| self.merged(Kind::Jwks, &original.body, &wanted).is_ok())
     }
 
     /// Whether what the upstream answered with 200 is a document of this kind.
-    fn is_good(&self, kind: Kind, original: &Original) -> bool {
-        let merged = self.merged(kind, &original.body);
+    fn is_good(&self, kind: Kind, original: &Original, wanted: &Wanted) -> bool {
+        let merged = self.merged(kind, &original.body, wanted);
         merged.map_or_else(|why| why == NotMerged::Signed, |_| true)
     }
 
-    fn answer_with(&self, kind: Kind, original: &Original, conditions: &HeaderMap) -> Answer {
+    fn answer_with(
+        &self,
+        kind: Kind,
+        original: &Original,
+        wanted: &Wanted,
+        conditions: &HeaderMap,
+    ) -> Answer {
         let mut headers = original.headers.clone();
         headers.push((VIA, forward::via(Version::HTTP_11)));
         let age = original.fetched_at.elapsed().as_secs();
@@ -160,14 +173,14 @@ impl Documents {
             headers.extend(HeaderValue::try_from(decision_id()).ok().map(|id| (DECISION, id)));
             return Answer { status: original.status, headers, body: original.body.clone() };
         }
-        let body = match self.merged(kind, &original.body) {
+        let body = match self.merged(kind, &original.body, wanted) {
             Ok(body) => body,
             Err(NotMerged::Signed | NotMerged::Unlike) => original.body.to_vec(),
         };
         Document::new(headers, body).answer(conditions)
     }
 
-    fn merged(&self, kind: Kind, original: &[u8]) -> Result<Vec<u8>, NotMerged> {
+    fn merged(&self, kind: Kind, original: &[u8], wanted: &Wanted) -> Result<Vec<u8>, NotMerged> {
         match kind {
             Kind::Metadata => {
                 let merged = self.advertised.merge(original);
@@ -185,7 +198,11 @@ impl Documents {
             Kind::Jwks => {
                 let own = self.signing_keys.iter().map(SigningKey::jwk);
                 let merged = merge_keys(original, own)?;
-                self.withhold(merged.clashing);
+                // What other hosts or queries lead to may be another tenant's, whose names for keys
+                // are no reason to stop signing, nor one to go on.
+                if wanted.is_canonical {
+                    self.withhold(merged.clashing);
+                }
                 Ok(merged.body)
             }
         }
@@ -227,29 +244,41 @@ pub fn freshness(headers: &HeaderMap) -> Duration {
     fresh.saturating_sub(age.map_or(Duration::ZERO, Duration::from_secs)).min(LONGEST)
 }
 
+/// As clients put it into `Host`.
+fn host(issuer: &url::Url) -> Option<HeaderValue> {
+    let host = issuer.host_str()?;
+    let host = issuer.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    HeaderValue::try_from(host).ok()
+}
+
 impl Wanted {
-    fn of(request: &RequestHeader, client: Client) -> Self {
+    /// `own_host` is the one that clients know us by.
+    fn of(request: &RequestHeader, client: Client, own_host: Option<&HeaderValue>) -> Self {
         let target = request.raw_path();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let query = query_of(target).map(text);
+        let origin = request.headers.get(ORIGIN).cloned();
+        let host = forward::host_of(request);
         Self {
             path: text(super::route::path_of(target)),
-            query: query_of(target).map(text),
-            origin: request.headers.get(ORIGIN).cloned(),
-            host: forward::host_of(request),
+            is_canonical: query.is_none()
+                && origin.is_none()
+                && host.is_some()
+                && host.as_ref() == own_host,
+            query,
+            origin,
+            host,
             is_tls: client.is_tls,
             forwarding: forward::forwarding_fields(request, client),
         }
     }
 
     /// As a client asks that knows us by our issuer.
-    fn from_outside(path: &str, issuer: &str) -> Option<Self> {
-        let issuer = url::Url::parse(issuer).ok()?;
-        let host = issuer.host_str()?;
-        let host = issuer.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    fn from_outside(path: &str, is_tls: bool, host: &HeaderValue) -> Option<Self> {
         let mut request = RequestHeader::build("GET", path.as_bytes(), None).ok()?;
         request.insert_header(http::header::HOST, host).ok()?;
-        let client = Client { address: None, is_tls: issuer.scheme() == "https" };
-        Some(Self::of(&request, client))
+        let client = Client { address: None, is_tls };
+        Some(Self::of(&request, client, Some(host)))
     }
 }
 

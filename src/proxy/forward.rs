@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -90,6 +91,8 @@ pub const METHOD_NOT_ALLOWED: Unacceptable = Unacceptable {
     status: StatusCode::METHOD_NOT_ALLOWED,
     text: "This method is not served here.",
 };
+pub const LENGTH: Unacceptable =
+    Unacceptable::bad("The length of the body is given more than once, or not as a number.");
 pub const TRANSFER_CODING: Unacceptable = Unacceptable {
     status: StatusCode::NOT_IMPLEMENTED,
     text: "The only transfer coding that is served here is `chunked`.",
@@ -102,6 +105,10 @@ pub fn screen(request: &RequestHeader) -> Result<(), Unacceptable> {
         return Err(METHOD_NOT_ALLOWED);
     }
     let headers = &request.headers;
+    // HTTP/2 lets equal ones through, and HTTP/1 knows no such thing (RFC 9112 §6.3).
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return Err(LENGTH);
+    }
     if !is_target(request) {
         return Err(Unacceptable::bad("The request target is not well-formed."));
     }
@@ -143,7 +150,6 @@ fn is_end_to_end(name: &[u8]) -> bool {
 /// Whether a field speaks of the way that a request has come, in any spelling that a server might
 /// take for it: CGI and its heirs read `_` as `-`.
 fn is_forwarding(name: &[u8]) -> bool {
-    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
     let starts_with = |start: &[u8]| {
         name.len() >= start.len() && name.iter().zip(start).all(|(b, own)| fold(b) == *own)
     };
@@ -152,6 +158,19 @@ fn is_forwarding(name: &[u8]) -> bool {
         Some(b'f') => name.len() == FORWARDED.as_str().len() && starts_with(b"forwarded"),
         _ => false,
     }
+}
+
+const fn fold(byte: &u8) -> u8 {
+    if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
+}
+
+/// What the fields say by which some servers let a request name another target than its own.
+pub fn other_targets(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let names = [&b"x-original-url"[..], b"x-rewrite-url"];
+    let is_other = move |name: &HeaderName| {
+        names.iter().any(|own| name.as_str().bytes().map(|b| fold(&b)).eq(own.iter().copied()))
+    };
+    (headers.iter()).filter(move |(name, _)| is_other(name)).map(|(_, value)| value.as_bytes())
 }
 
 /// Takes away what a client says of the way its request has come, before anybody reads it, and
@@ -204,6 +223,11 @@ pub fn complete_request(
         }
         upstream.set_raw_path(&target)?;
     }
+    if original.version == Version::HTTP_2
+        && let Some(cookies) = joined_cookies(&original.headers)
+    {
+        upstream.insert_header(COOKIE, cookies)?;
+    }
     for (name, value) in forwarding_fields(original, client) {
         upstream.insert_header(name, value)?;
     }
@@ -214,6 +238,15 @@ pub fn complete_request(
         upstream.insert_header(MAX_FORWARDS, hops.saturating_sub(1))?;
     }
     Ok(())
+}
+
+/// HTTP/2 may split the cookies, and HTTP/1 must have them in one field (RFC 9113 §8.2.3).
+fn joined_cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if all.len() < 2 {
+        return None;
+    }
+    HeaderValue::from_bytes(&all.join(&b"; "[..])).ok()
 }
 
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239) of our own.
@@ -279,8 +312,15 @@ pub fn complete_response(response: &mut ResponseHeader) -> pingora::Result<()> {
         // It tells which protocols are on offer (RFC 9110 §15.5.22): ours are others.
         response.remove_header(&UPGRADE);
     }
+    // Whoever believed these would take the next answer for a body (RFC 9110 §8.6, RFC 9112 §6.1).
+    if response.status.is_informational() || response.status == StatusCode::NO_CONTENT {
+        response.remove_header(&CONTENT_LENGTH);
+        response.remove_header(&TRANSFER_ENCODING);
+    }
     let version = response.version;
     response.append_header(VIA, via(version))?;
+    // RFC 9110 §6.2: the version is that of whoever speaks.
+    response.set_version(Version::HTTP_11);
     Ok(())
 }
 

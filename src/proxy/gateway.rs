@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
-use http::{Method, StatusCode};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -30,9 +30,6 @@ const STALLED: Duration = Duration::from_mins(1);
 const UPGRADED_SILENCE: Duration = Duration::from_mins(10);
 /// What is left of a request that was answered early is read for so long, to keep the connection.
 const DRAIN: Duration = Duration::from_secs(2);
-/// Fields by which some servers let a request name another path than its target.
-static OTHER_TARGETS: [HeaderName; 2] =
-    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 
 /// The proxy under one configuration.
 #[derive(Debug)]
@@ -93,6 +90,11 @@ impl ProxyHttp for Gateway {
             Route::Token | Route::Suspect | Route::Introspection | Route::Revocation
         );
         forward::strip_request(session.req_header_mut(), !is_buffered);
+        // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2), so it can't wait for one.
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
+            session.req_header_mut().remove_header(&EXPECT);
+        }
         visit.is_upgrade = forward::is_websocket(session.req_header());
         let stalled = if visit.is_upgrade { UPGRADED_SILENCE } else { STALLED };
         session.set_read_timeout(Some(stalled));
@@ -157,9 +159,14 @@ impl ProxyHttp for Gateway {
         if visit.is_buffered {
             upstream.remove_header(&EXPECT);
         }
-        // A chunked body without a chunk: some servers insist on a length.
-        let is_chunked = session.req_header().headers.contains_key(TRANSFER_ENCODING);
-        if is_chunked && session.as_downstream_mut().is_body_empty() {
+        // A chunked body without a chunk, or a stream of HTTP/2 without data: some servers insist
+        // on a length.
+        let request = session.req_header();
+        let has_length = request.headers.contains_key(CONTENT_LENGTH);
+        let is_bodiless = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let may_lack_length = request.headers.contains_key(TRANSFER_ENCODING)
+            || (request.version == Version::HTTP_2 && !has_length && !is_bodiless);
+        if may_lack_length && session.as_downstream_mut().is_body_empty() {
             upstream.insert_header(CONTENT_LENGTH, 0)?;
         }
         forward::complete_request(upstream, session.req_header(), visit.client)
@@ -173,6 +180,16 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         self.keep_or_close(session);
         visit.upstream_status = Some(upstream.status.as_u16());
+        if upstream.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            let what = "a switch of protocols that nobody asked for";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
+        }
+        // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
+        let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
+        if is_chunked && session.req_header().version == Version::HTTP_10 {
+            upstream.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         forward::complete_response(upstream)
     }
 
@@ -233,12 +250,9 @@ impl Gateway {
         let routes = &self.generation.routes;
         let route = routes.of(request.raw_path());
         let is_token = |route| matches!(route, Route::Token | Route::Suspect);
-        let leads_to_token = |name: &HeaderName| {
-            let mut named = request.headers.get_all(name).iter();
-            named.any(|target| is_token(routes.of(target.as_bytes())))
-        };
-        let leads_to_token = || OTHER_TARGETS.iter().any(leads_to_token);
-        if !is_token(route) && leads_to_token() { Route::Suspect } else { route }
+        let mut others = forward::other_targets(&request.headers);
+        let leads_to_token = !is_token(route) && others.any(|other| is_token(routes.of(other)));
+        if leads_to_token { Route::Suspect } else { route }
     }
 }
 

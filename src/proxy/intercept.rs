@@ -4,10 +4,13 @@ use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use pingora::Error;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::forward;
 use super::generation::Generation;
 use super::reply;
 use super::route::query_of;
@@ -35,10 +38,11 @@ pub async fn token_request(
     let headers = &request.headers;
     let content_types = values(headers, &CONTENT_TYPE);
     let authorization = values(headers, &AUTHORIZATION);
+    let query = queries(request);
     let intercepted = Intercepted {
         request: TokenPathRequest {
             method: request.method.as_str(),
-            query: query_of(request.raw_path()),
+            query: query.as_deref(),
             content_types: &content_types,
             is_encoded: is_encoded(headers),
             body: &body,
@@ -63,6 +67,15 @@ pub async fn bounded_request(
 
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {
     headers.get_all(name).iter().map(HeaderValue::as_bytes).collect()
+}
+
+/// Every query that a server might take for that of the request.
+fn queries(request: &RequestHeader) -> Option<Cow<'_, [u8]>> {
+    let own = query_of(request.raw_path()).map(Cow::Borrowed);
+    forward::other_targets(&request.headers).filter_map(query_of).fold(own, |all, other| {
+        let all = all.map_or_else(Vec::new, |all| [&all, &b"&"[..]].concat());
+        Some(Cow::Owned([&all, other].concat()))
+    })
 }
 
 fn is_encoded(headers: &HeaderMap) -> bool {

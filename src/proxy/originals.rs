@@ -1,6 +1,7 @@
 //! The upstream's own documents: fetched whole, one fetch at a time for each, and kept for when the
 //! upstream is down.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub struct Wanted {
     /// Some upstreams answer other origins with other fields.
     pub origin: Option<HeaderValue>,
     pub forwarding: Vec<(HeaderName, HeaderValue)>,
+    /// Nothing in it is of the client's choice: the host is the one that we are known by.
+    pub is_canonical: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +102,9 @@ pub struct Originals {
     upstream: Upstream,
     client: reqwest::Client,
     slots: Cache<Key, Arc<Slot>>,
+    /// Those of canonical documents: as many as there are paths. Whoever asks for thousands of
+    /// others pushes none of these out.
+    canonical: parking_lot::Mutex<HashMap<Key, Arc<Slot>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -124,6 +130,7 @@ impl Originals {
             upstream: upstream.clone(),
             client: client.build().ok()?,
             slots: Cache::new(CAPACITY),
+            canonical: parking_lot::Mutex::default(),
             metrics: Arc::clone(metrics),
         })
     }
@@ -146,7 +153,11 @@ impl Originals {
     ) -> Option<Arc<Original>> {
         let Wanted { path, query, host, is_tls, origin, .. } = wanted.clone();
         let key = Key { path, query, host, is_tls, origin };
-        let slot = self.slots.get_with(key, async { Arc::default() }).await;
+        let slot = if wanted.is_canonical {
+            Arc::clone(self.canonical.lock().entry(key).or_default())
+        } else {
+            self.slots.get_with(key, async { Arc::default() }).await
+        };
         let is_fresh =
             |original: &Arc<Original>| original.fetched_at.elapsed() < original.fresh_for;
         if let Some(fresh) = slot.last_good.load_full().filter(is_fresh) {

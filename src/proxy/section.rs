@@ -8,7 +8,7 @@ use std::ops::Range;
 use http::StatusCode;
 
 use super::forward::{
-    HEADER_MALFORMED as MALFORMED, HEADER_TOO_LARGE, METHOD_NOT_ALLOWED, TRANSFER_CODING,
+    HEADER_MALFORMED as MALFORMED, HEADER_TOO_LARGE, LENGTH, METHOD_NOT_ALLOWED, TRANSFER_CODING,
     Unacceptable,
 };
 
@@ -21,8 +21,6 @@ const VERSION: Unacceptable = Unacceptable {
 };
 const HOST: Unacceptable = Unacceptable::bad("The Host field must be there once, and name a host.");
 const TARGET: Unacceptable = Unacceptable::bad("The request target is not well-formed.");
-const LENGTH: Unacceptable =
-    Unacceptable::bad("The length of the body is given more than once, or not as a number.");
 
 /// A header section as far as it has arrived.
 #[derive(Debug, Default)]
@@ -81,7 +79,7 @@ impl Section {
         if matches!(method, b"TRACE" | b"CONNECT") {
             return Err(METHOD_NOT_ALLOWED);
         }
-        if target.iter().any(u8::is_ascii_control) {
+        if !is_taken(target) {
             return Err(TARGET);
         }
         let scheme = [&b"http://"[..], b"https://"].into_iter().find(|scheme| {
@@ -94,6 +92,9 @@ impl Section {
                 let authority = line.get(start..).unwrap_or_default();
                 let ends = |b: &u8| matches!(b, b'/' | b'?' | b'#' | b'\\' | b' ');
                 let length = authority.iter().position(ends).unwrap_or(authority.len());
+                if authority.get(length) == Some(&b'\\') {
+                    return Err(TARGET);
+                }
                 self.authority = Some(start..start + length);
                 Ok(())
             }
@@ -162,6 +163,18 @@ impl Section {
         }
         Ok(())
     }
+}
+
+/// Whether the library takes such a target: it would refuse others by itself.
+fn is_taken(target: &[u8]) -> bool {
+    let query = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let is_bad = |(at, b): (usize, &u8)| match b {
+        b'<' | b'>' => true,
+        b'`' => at < query,
+        b'"' => at > query,
+        b => b.is_ascii_control(),
+    };
+    std::str::from_utf8(target).is_ok() && !target.iter().enumerate().any(is_bad)
 }
 
 /// RFC 9110 §5.6.2.
@@ -243,6 +256,30 @@ mod tests {
         }
     }
 
+    /// The library would answer by itself.
+    #[test]
+    fn a_target_that_the_library_does_not_take_is_refused_before_it_sees_it() {
+        let form = |start: &[u8], byte: u8, end: &[u8]| {
+            let target = [start, &[byte], end].concat();
+            let taken = pingora::http::RequestHeader::build("GET", &target, None).is_ok();
+            let section = [b"GET ", &target[..], b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+            (taken, status(&section), target)
+        };
+        let forms: [(&[u8], &[u8]); 5] = [
+            (b"/x", b""),
+            (b"/x?", b"y"),
+            (b"http://a/", b""),
+            (b"http://a", b"/"),
+            (b"/\xc3", b""),
+        ];
+        for (start, end) in forms {
+            for byte in 0..=255 {
+                let (taken, status, target) = form(start, byte, end);
+                assert!(taken || status != 200, "{}", target.escape_ascii());
+            }
+        }
+    }
+
     #[test]
     fn there_may_be_many_fields_but_not_more_than_are_parsed() {
         let with = |fields: usize| {
@@ -275,6 +312,29 @@ mod tests {
                 from = cut;
             }
             prop_assert_eq!(progress, whole);
+        }
+
+        /// What is accepted here is read by the library in the same way, to the byte.
+        #[test]
+        fn what_is_accepted_is_accepted_by_a_parser_that_is_none_of_ours(
+            line in prop::sample::select(vec![
+                "GET / HTTP/1.1\r\n", "GET / HTTP/1.0\r\n", "GET http://a HTTP/1.1\r\n", "",
+            ]),
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                &b"Host: a\r\n"[..], b"X: y\r\n", b"X", b":", b" ", b"\t", b"\r", b"\n", b"\r\n",
+                b"\0", b"\x7f", b"\xff", b"/", b"GET", b"HTTP/1.1", b"Content-Length: 1\r\n",
+                b"Transfer-Encoding: chunked\r\n", b"\x0b", b"\"", b"<", b"@",
+            ]), 0..12),
+        ) {
+            let section = [line.as_bytes(), &pieces.concat(), b"\r\n\r\n"].concat();
+            if let Ok(Some(length)) = Section::default().advance(&section, 0) {
+                let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+                let mut request = httparse::Request::new(&mut fields);
+                let parsed = request.parse(&section);
+                prop_assert_eq!(parsed, Ok(httparse::Status::Complete(length)));
+                let lines = memchr::memchr_iter(b'\n', &section[..length]).count();
+                prop_assert_eq!(request.headers.len(), lines - 2);
+            }
         }
 
         #[test]

@@ -342,3 +342,52 @@ async fn signed_metadata_are_passed_on_as_they_are() {
     let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
     assert_eq!(cambio.request(get(METADATA, "")).await.text(), body);
 }
+
+#[tokio::test]
+async fn a_key_set_of_a_clients_choice_does_not_decide_what_signs() {
+    // An upstream with tenants: who the keys are of depends on host and query.
+    let idp = Idp::start(|request| {
+        let host = request.header("host").unwrap();
+        let tenant = request.target().split_once("tenant=").map(|(_, tenant)| tenant);
+        match tenant.or(host.strip_suffix(".tenants.example")) {
+            None => keys(request),
+            Some(kid) => {
+                let key =
+                    format!("{{\"kty\":\"RSA\",\"kid\":\"{kid}\",\"n\":\"AQ\",\"e\":\"AQAB\"}}");
+                response("200 OK", &[], format!("{{\"keys\":[{key}]}}").as_bytes())
+            }
+        }
+    })
+    .await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    let ready = || async {
+        let mut admin = Connection::open(cambio.running.admin_address()).await;
+        admin.request(get("/readyz", "")).await.status
+    };
+    let ours = cambio.request(get(JWKS, "")).await.json();
+    let ours = kids(&ours)[1].to_owned();
+    let by_query = get(&format!("{JWKS}?tenant={ours}"), "");
+    let by_host = format!("GET {JWKS} HTTP/1.1\r\nHost: {ours}.tenants.example\r\n\r\n");
+    for request in [by_query, by_host] {
+        // Two keys of one name are never published side by side.
+        assert_eq!(kids(&cambio.request(&request).await.json()), [&*ours]);
+        assert_eq!(ready().await, 200, "{request}");
+    }
+    assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()), ["theirs", &*ours]);
+}
+
+#[tokio::test]
+async fn the_last_good_document_survives_a_flood_of_hosts() {
+    let idp = Idp::start(keys).await;
+    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
+    assert_eq!(cambio.request(get(JWKS, "")).await.status, 200);
+    let mut connection = cambio.connect().await;
+    for _ in 0..3 {
+        for host in 0..600 {
+            let request = format!("GET {JWKS} HTTP/1.1\r\nHost: h{host}.example\r\n\r\n");
+            assert_eq!(connection.request(request).await.status, 200);
+        }
+    }
+    idp.answers(|_| Vec::new());
+    assert_eq!(cambio.request(get(JWKS, "")).await.status, 200);
+}

@@ -11,6 +11,7 @@
 mod admin;
 mod documents;
 mod exchange;
+mod framing;
 mod issuer;
 mod keys;
 mod keys_discovery;
@@ -20,6 +21,7 @@ mod leap;
 mod metrics;
 mod process;
 mod proxy;
+mod proxy_answers;
 mod proxy_failures;
 mod proxy_headers;
 mod proxy_intercept;

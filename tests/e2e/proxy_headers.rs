@@ -112,6 +112,11 @@ async fn requests_are_refused_for_their_form_and_their_valid_twins_are_served() 
         (400, b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
         (400, b"GET x HTTP/1.1\r\nHost: a\r\n\r\n"),
         (400, b"GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, b"GET /<x> HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, b"GET /x` HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, b"GET /?\" HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (400, b"GET http://a\\b HTTP/1.1\r\nHost: a\r\n\r\n"),
         // Methods.
         (405, b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
         (405, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),

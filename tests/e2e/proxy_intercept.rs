@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::support::{Cambio, Connection, Upstream, post, sha256};
+use super::support::{Cambio, Connection, Upstream, get, post, sha256};
 
 const EXCHANGE: &str =
     "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token=e30.e30.";
@@ -64,6 +64,18 @@ async fn headers_that_name_another_path_lead_nowhere() {
         assert_eq!(cambio.request(post("/x", &field, EXCHANGE)).await.status, 401, "{name}");
         assert!(upstream.requests().is_empty());
     }
+    // CGI and its heirs read `_` as `-`.
+    for name in ["X_Original_URL", "x-rewrite_url"] {
+        let field = format!("{name}: /oauth2/token\r\n");
+        assert_eq!(cambio.request(post("/x", &field, EXCHANGE)).await.status, 401, "{name}");
+    }
+    // Its query is one that the upstream might read.
+    let field = format!("X-Original-URL: /oauth2/token?{EXCHANGE}\r\n");
+    for target in ["/x", "/x?a=b"] {
+        assert_eq!(cambio.request(post(target, &field, "")).await.status, 400, "{target}");
+        assert_eq!(cambio.request(get(target, &field)).await.status, 405, "{target}");
+    }
+    assert!(upstream.requests().is_empty());
     let elsewhere = cambio.request(post("/x", "X-Original-URL: /y\r\n", EXCHANGE)).await;
     assert_eq!(elsewhere.status, 200);
 }

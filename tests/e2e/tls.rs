@@ -336,3 +336,62 @@ async fn the_upstream_is_verified_by_its_own_authority_and_name() {
         }
     }
 }
+
+#[tokio::test]
+async fn http_2_becomes_http_1_that_can_be_read_in_one_way() {
+    let upstream = Upstream::start().await;
+    let (cambio, authority) = start(&upstream.url(), "").await;
+    let mut client = http_2(&cambio, &authority).await;
+    // RFC 9113 §8.2.3: browsers split their cookies, and servers of HTTP/1 read the first field.
+    let request = Request::get("https://idp.example/x").header("cookie", "a=b");
+    let request = request.header("cookie", "c=d").header("x-own", "1").header("x-own", "2");
+    ask(&mut client, request.body(()).unwrap(), b"").await.unwrap();
+    assert_eq!(upstream.last().all("cookie"), ["a=b; c=d"]);
+    assert_eq!(upstream.last().all("x-own"), ["1", "2"]);
+    assert_eq!(upstream.last().header("content-length"), None);
+    // RFC 9110 §8.6: no data is a body of no length.
+    for path in ["/x", "/oauth2/token"] {
+        let request = Request::post(format!("https://idp.example{path}")).body(()).unwrap();
+        assert_eq!(ask(&mut client, request, b"").await.unwrap().0.status, 200);
+        assert_eq!(upstream.last().all("content-length"), ["0"], "{path}");
+        assert_eq!(upstream.last().header("transfer-encoding"), None, "{path}");
+    }
+    let before = upstream.requests().len();
+    let twice = Request::post("https://idp.example/x").header("content-length", "3");
+    let twice = twice.header("content-length", "3").body(()).unwrap();
+    assert_eq!(ask(&mut client, twice, b"abc").await.unwrap().0.status, 400);
+    assert_eq!(upstream.requests().len(), before);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_nonsense_keeps_no_place() {
+    // It never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let slow = format!("upstream: {{ url: \"{url}\", timeouts: {{ connect: 1s, read: 60s }} }}\n");
+    let (cambio, authority) = start(&url, &slow).await;
+    let mut client = http_2(&cambio, &authority).await;
+    let mut held = Vec::new();
+    for nonsense in 0..40 {
+        // The first ones are none.
+        let host = if nonsense < 3 { "idp.example" } else { "other.example" };
+        let request = Request::post("https://idp.example/x").header("host", host).body(()).unwrap();
+        let Ok(ready) = client.clone().ready().await else { break };
+        client = ready;
+        let Ok((response, stream)) = client.send_request(request, false) else { break };
+        if nonsense < 3 {
+            held.push((response, stream));
+        } else {
+            let answer = tokio::time::timeout(PATIENCE, response).await;
+            if answer.expect("it neither answers nor closes").is_err() {
+                break;
+            }
+        }
+    }
+    let gone = async {
+        while cambio.running.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it keeps its place");
+}

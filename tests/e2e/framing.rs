@@ -1,0 +1,322 @@
+//! Malformed and odd messages of a public corpus, through the whole proxy: what reaches the
+//! upstream is one well-formed request or nothing.
+//!
+//! The corpus is a JSON file of cases, `llhttp_cases.json`, in the folder that
+//! `CAMBIO_HTTP_CASES` names: each with its `id`, its `type` and its bytes in Base64 (`b64`).
+
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::support::{Cambio, Connection, PATIENCE, Upstream, get};
+
+const QUICK: &str = "limits: { header_timeout: 200ms, body_timeout: 200ms, idle_timeout: 200ms }\n";
+/// Comes after each case on its connection, and must never be taken for a request of its own.
+const MARKER: &[u8] = b"GET /marker HTTP/1.1\r\nHost: a\r\n\r\n";
+
+struct Case {
+    id: String,
+    bytes: Vec<u8>,
+}
+
+/// The cases whose type begins with this; `None` where nobody says where they are.
+fn cases(kind: &str) -> Option<Vec<Case>> {
+    let Some(folder) = std::env::var_os("CAMBIO_HTTP_CASES") else {
+        eprintln!("SKIPPED: CAMBIO_HTTP_CASES names no folder with llhttp_cases.json");
+        return None;
+    };
+    let path = std::path::Path::new(&folder).join("llhttp_cases.json");
+    let corpus: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let cases: Vec<Case> = (corpus["cases"].as_array().unwrap().iter())
+        .filter(|case| case["type"].as_str().unwrap().starts_with(kind))
+        .map(|case| Case {
+            id: case["id"].as_str().unwrap().to_owned(),
+            bytes: STANDARD.decode(case["b64"].as_str().unwrap()).unwrap(),
+        })
+        .collect();
+    assert!(cases.len() > 50, "{kind}: {}", cases.len());
+    Some(cases)
+}
+
+/// A request in the one form that leaves no room for another reading.
+#[derive(Debug, PartialEq)]
+struct Strict {
+    method: String,
+    target: String,
+    body: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Read {
+    Whole(Strict, usize),
+    /// So far nothing is wrong. `true` where the header section is whole.
+    Partial(bool),
+    Bad(&'static str),
+}
+
+/// RFC 9112 without any of its leniencies, and with HTTP/1.1 only.
+fn read_strictly(bytes: &[u8]) -> Read {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Read::Partial(false);
+    };
+    // Values may hold any byte from 0x80 on (RFC 9110 §5.5).
+    let head: String = bytes[..end].iter().copied().map(char::from).collect();
+    let mut lines = head.split("\r\n");
+    let parts: Vec<&str> = lines.next().unwrap().split(' ').collect();
+    let [method, target, "HTTP/1.1"] = parts[..] else { return Read::Bad("request line") };
+    let is_token = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    if !is_token(method) || !(target.starts_with('/') || target == "*") {
+        return Read::Bad("method or target");
+    }
+    let (mut length, mut is_chunked, mut hosts) = (None, false, 0);
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else { return Read::Bad("no colon") };
+        if !is_token(name) || value.chars().any(|c| c.is_ascii_control() && c != '\t') {
+            return Read::Bad("field");
+        }
+        let value = value.trim_matches([' ', '\t']);
+        match &*name.to_ascii_lowercase() {
+            "host" => hosts += 1,
+            "content-length" if length.is_none() && value.bytes().all(|b| b.is_ascii_digit()) => {
+                length = value.parse::<usize>().ok();
+            }
+            "transfer-encoding" if !is_chunked && value.eq_ignore_ascii_case("chunked") => {
+                is_chunked = true;
+            }
+            "content-length" | "transfer-encoding" => return Read::Bad("framing"),
+            _ => {}
+        }
+    }
+    if (length.is_some() && is_chunked) || hosts > 1 {
+        return Read::Bad("framing or hosts");
+    }
+    let rest = &bytes[end + 4..];
+    let strict = |body: &[u8]| Strict {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        body: body.to_vec(),
+    };
+    if !is_chunked {
+        let length = length.unwrap_or(0);
+        return match rest.get(..length) {
+            Some(body) => Read::Whole(strict(body), end + 4 + length),
+            None => Read::Partial(true),
+        };
+    }
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let Some(line) = rest[at..].windows(2).position(|window| window == b"\r\n") else {
+            return Read::Partial(true);
+        };
+        let digits = &rest[at..at + line];
+        if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Read::Bad("chunk size");
+        }
+        let size = usize::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
+        at += line + 2;
+        let Some(chunk) = rest.get(at..at + size + 2) else { return Read::Partial(true) };
+        if !chunk.ends_with(b"\r\n") {
+            return Read::Bad("end of chunk");
+        }
+        body.extend_from_slice(&chunk[..size]);
+        at += size + 2;
+        if size == 0 {
+            return Read::Whole(strict(&body), end + 4 + at);
+        }
+    }
+}
+
+/// All that arrived on one connection of an upstream that answers each request as soon as it is
+/// whole.
+#[derive(Debug, Default)]
+struct Arrived {
+    requests: Vec<Strict>,
+    rest: Vec<u8>,
+}
+
+/// Remembers every byte.
+struct Recorder {
+    address: std::net::SocketAddr,
+    arrived: Arc<Mutex<Vec<Arc<Mutex<Arrived>>>>>,
+}
+
+impl Recorder {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let all: Arc<Mutex<Vec<Arc<Mutex<Arrived>>>>> = Arc::default();
+        let arrived = Arc::clone(&all);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let own: Arc<Mutex<Arrived>> = Arc::default();
+                all.lock().unwrap().push(Arc::clone(&own));
+                tokio::spawn(async move {
+                    let mut some = vec![0; 65536];
+                    while let Ok(count @ 1..) = stream.read(&mut some).await {
+                        let mut answers = 0;
+                        {
+                            let mut own = own.lock().unwrap();
+                            own.rest.extend_from_slice(&some[..count]);
+                            while let Read::Whole(request, length) = read_strictly(&own.rest) {
+                                own.requests.push(request);
+                                own.rest.drain(..length);
+                                answers += 1;
+                            }
+                        }
+                        for _ in 0..answers {
+                            let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                            let _ = stream.write_all(ok).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, arrived }
+    }
+
+    /// What has arrived since this was last asked for.
+    fn take(&self) -> Vec<Strict> {
+        let all = self.arrived.lock().unwrap();
+        all.iter().flat_map(|one| std::mem::take(&mut one.lock().unwrap().requests)).collect()
+    }
+
+    /// What can't be a request, nor the beginning of one whose body was cut off.
+    fn faults(&self) -> Vec<String> {
+        let all = self.arrived.lock().unwrap();
+        let rests = all.iter().map(|one| one.lock().unwrap().rest.clone());
+        rests
+            .filter(|rest| !rest.is_empty() && read_strictly(rest) != Read::Partial(true))
+            .map(|rest| format!("{:?}: {}", read_strictly(&rest), rest.escape_ascii()))
+            .collect()
+    }
+}
+
+/// A case as it stands, and with what it lacks to get further: a host, and its last line ending.
+fn variants(case: &[u8]) -> Vec<Vec<u8>> {
+    let line_end = case.windows(2).position(|window| window == b"\r\n").map_or(0, |at| at + 2);
+    let (line, fields) = case.split_at(line_end);
+    let has_host = case.to_ascii_lowercase().windows(5).any(|window| window == b"host:");
+    let host: &[u8] = if has_host { b"" } else { b"Host: a\r\n" };
+    let with_host = [line, host, fields].concat();
+    vec![case.to_vec(), [&with_host[..], b"\r\n"].concat(), with_host]
+}
+
+/// Sends a case and what comes after it, and reads until Cambio closes.
+async fn send(cambio: &Cambio, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = cambio.connect().await.stream;
+    let (mut from, mut to) = stream.split();
+    let mut answer = Vec::new();
+    let exchange = async {
+        // It may be closed before all is written.
+        let _ = to.write_all(bytes).await;
+        let _ = from.read_to_end(&mut answer).await;
+    };
+    let ended = timeout(PATIENCE, exchange).await;
+    assert!(ended.is_ok(), "it stays open: {}", bytes.escape_ascii());
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_reaches_the_upstream_is_one_well_formed_request_or_nothing() {
+    let Some(cases) = cases("request") else { return };
+    let mut lanes = tokio::task::JoinSet::new();
+    let cases = Arc::new(cases);
+    for lane in 0..16 {
+        let cases = Arc::clone(&cases);
+        lanes.spawn(async move {
+            let recorder = Recorder::start().await;
+            let upstream = format!("http://{}", recorder.address);
+            let quick = format!(
+                "{QUICK}upstream: {{ url: \"{upstream}\", timeouts: {{ connect: 1s, read: 300ms }} }}\n"
+            );
+            let cambio = Cambio::start(&upstream, &quick).await;
+            let mut reached = 0;
+            for case in cases.iter().skip(lane).step_by(16) {
+                for bytes in variants(&case.bytes) {
+                    for path in [None, Some("/oauth2/token")] {
+                        let mut bytes = bytes.clone();
+                        if let Some(path) = path {
+                            bytes = with_path(&bytes, path);
+                        }
+                        let name = format!("{} {}", case.id, bytes.escape_ascii());
+                        let answer = send(&cambio, &[&bytes[..], MARKER].concat()).await;
+                        let arrived = recorder.take();
+                        assert!(arrived.len() <= 1, "{name}: {arrived:#?}");
+                        // Of several answers the client would not know whose they are.
+                        let finals = answer.windows(9).filter(|w| w == b"HTTP/1.1 ").count();
+                        let interim = answer.windows(13).filter(|w| w == b"HTTP/1.1 100 ").count();
+                        assert!(finals - interim <= 1, "{name}: {}", answer.escape_ascii());
+                        for request in &arrived {
+                            assert_ne!(request.target, "/marker", "{name}");
+                            if let Read::Whole(sent, _) = read_strictly(&bytes) {
+                                assert_eq!(request.method, sent.method, "{name}");
+                                assert_eq!(request.body, sent.body, "{name}");
+                            }
+                        }
+                        reached += arrived.len();
+                        assert_eq!(recorder.faults(), Vec::<String>::new(), "{name}");
+                    }
+                }
+            }
+            drop(cambio);
+            reached
+        });
+    }
+    let reached: usize = lanes.join_all().await.into_iter().sum();
+    assert!(reached > 50, "{reached}");
+}
+
+/// The same request to another path.
+fn with_path(case: &[u8], path: &str) -> Vec<u8> {
+    let Some(from) = case.iter().position(|b| *b == b' ') else { return case.to_vec() };
+    let Some(length) = case[from + 1..].iter().position(|b| *b == b' ') else {
+        return case.to_vec();
+    };
+    [&case[..=from], path.as_bytes(), &case[from + 1 + length..]].concat()
+}
+
+#[tokio::test]
+async fn whatever_the_upstream_answers_no_other_client_gets_any_of_it() {
+    let Some(cases) = cases("response") else { return };
+    let answers: Vec<Vec<u8>> = (cases.iter())
+        .flat_map(|case| [case.bytes.clone(), [&case.bytes[..], b"\r\n"].concat()])
+        .collect();
+    let count = answers.len();
+    let upstream = Upstream::answering(move |request| {
+        let case = request.target().strip_prefix("/case/").and_then(|at| at.parse::<usize>().ok());
+        match case {
+            Some(case) => answers[case].clone(),
+            None => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nplain".to_vec(),
+        }
+    })
+    .await;
+    let quick = format!(
+        "{QUICK}upstream: {{ url: \"{}\", timeouts: {{ connect: 1s, read: 50ms }} }}\n",
+        upstream.url()
+    );
+    let cambio = Cambio::start(&upstream.url(), &quick).await;
+    for case in 0..count {
+        let mut connection: Connection = cambio.connect().await;
+        connection.send(get(&format!("/case/{case}"), "Connection: close\r\n")).await;
+        let mut answer = Vec::new();
+        let read = connection.stream.read_to_end(&mut answer);
+        let _ = timeout(PATIENCE, read).await.expect("the connection stays open");
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 "),
+            "{case}: {}",
+            answer.escape_ascii()
+        );
+        // Whatever was left over on the connection to the upstream would come here.
+        for _ in 0..2 {
+            let other = cambio.request(get("/plain", "")).await;
+            assert_eq!((other.status, other.text()), (200, "plain"), "{case}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Answers of the upstream that can't be passed on as they are: those to clients of HTTP/1.0, and
+//! those that other readers would take for longer or shorter than they are.
+
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+use super::support::{Cambio, PATIENCE, Upstream, get, response};
+
+/// Everything that comes until Cambio closes.
+async fn all(cambio: &Cambio, request: &str) -> String {
+    let mut connection = cambio.connect().await;
+    connection.send(request).await;
+    let mut answer = String::new();
+    let read = connection.stream.read_to_string(&mut answer);
+    timeout(PATIENCE, read).await.expect("it stays open").unwrap();
+    answer
+}
+
+/// What follows the header section.
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_no_chunks_and_no_interim_answers() {
+    let upstream = Upstream::answering(|request| match request.target() {
+        "/chunked" => {
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_vec()
+        }
+        "/hints" => {
+            let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".to_vec();
+            [hints, response("200 OK", &[], b"ok")].concat()
+        }
+        _ => response("200 OK", &[], b"ok"),
+    })
+    .await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    for path in ["/chunked", "/hints"] {
+        let answer = all(&cambio, &format!("GET {path} HTTP/1.0\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        assert!(!answer.to_ascii_lowercase().contains("transfer-encoding"), "{path}: {answer}");
+        assert_eq!(body(&answer), "ok", "{path}: {answer}");
+    }
+    // RFC 9110 §10.1.1: its expectation is none.
+    for path in ["/x", "/oauth2/token"] {
+        let request =
+            format!("POST {path} HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\na=b");
+        let answer = all(&cambio, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        assert_eq!(upstream.last().header("expect"), None, "{path}");
+    }
+    // Kept alive it needs a length.
+    let keep = "Connection: keep-alive\r\n";
+    let answer = all(&cambio, &format!("GET /chunked HTTP/1.0\r\n{keep}\r\n")).await;
+    assert_eq!(body(&answer), "ok", "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_names_no_length_of_one() {
+    let upstream = Upstream::answering(|request| match request.target() {
+        "/chunked" => {
+            b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec()
+        }
+        "/long" => b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello".to_vec(),
+        _ => b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n".to_vec(),
+    })
+    .await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    // RFC 9112 §6.1, RFC 9110 §8.6: whoever believed it would take the next answer for its body.
+    for path in ["/chunked", "/long"] {
+        let answer = cambio.request(get(path, "")).await;
+        assert_eq!(answer.status, 204);
+        assert_eq!(answer.header("transfer-encoding"), None, "{path}");
+        assert_eq!(answer.header("content-length"), None, "{path}");
+    }
+    // There it is that of the answer to GET.
+    assert_eq!(cambio.request(get("/304", "")).await.header("content-length"), Some("5"));
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_that_nobody_asked_for_is_a_bad_gateway() {
+    let upstream = Upstream::answering(|_| {
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+            .to_vec()
+    })
+    .await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: h2c\r\n";
+    for fields in ["", upgrade] {
+        assert_eq!(cambio.request(get("/x", fields)).await.status, 502, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_of_our_version_whatever_the_upstream_speaks() {
+    let upstream = Upstream::answering(|request| match request.target() {
+        "/none" => b"HTTP/1.0 204 No Content\r\n\r\n".to_vec(),
+        _ => b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
+    })
+    .await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    for path in ["/none", "/some"] {
+        // RFC 9110 §6.2.
+        let answer = cambio.request(get(path, "")).await;
+        assert!(answer.head.starts_with("HTTP/1.1 20"), "{}", answer.head);
+        assert_eq!(answer.header("via"), Some("1.0 cambio"));
+    }
+}

@@ -127,7 +127,6 @@ fn a_listeners_certificate_and_key_belong_together() {
     assert_eq!(config.listen[0].tls.as_ref().unwrap().chain.len(), 1);
     for (part, other, path, message) in [
         ("tls.key", "§other.key", "private_key.file", "not that of the first certificate"),
-        ("tls.key", "§tls-shared.key", "private_key.file", "chmod 600"),
         ("tls.key", "§garbage.pem", "private_key.file", "openssl pkcs8"),
         ("tls.crt", "§tls.key", "certificate.file", "a private key"),
         ("tls.crt", "§garbage.pem", "certificate.file", "no certificate"),

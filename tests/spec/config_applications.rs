@@ -67,7 +67,6 @@ fn applications_keep_secrets_as_their_type_says() {
             (SECRET, "client_secret: { env: §EMPTY }", ENV_AT, "is empty"),
             (SECRET, "client_secret: { env: §canary-7f3a }", ENV_AT, "letters, digits and _"),
             (SECRET, "client_secret: { file: §canary-7f3a }", FILE_AT, "can't be read"),
-            (SECRET, "client_secret: { file: §secret-shared }", FILE_AT, "chmod 600"),
             (SECRET, "client_secret: { file: §secret-empty }", FILE_AT, "is empty"),
             (
                 SECRET,

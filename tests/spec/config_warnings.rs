@@ -51,6 +51,18 @@ fn what_was_hardly_meant_is_warned_of() {
                 "issuer of minted tokens too",
             ),
             (
+                SECRET,
+                "client_secret: { file: §secret-shared }",
+                "applications[0].client_secret.file",
+                "chmod 600 it where that is possible",
+            ),
+            (
+                "127.0.0.1:8080",
+                "127.0.0.1:8080\n    tls: { certificate: { file: tls.crt }, private_key: { file: §tls-shared.key } }",
+                "listen[0].tls.private_key.file",
+                "chmod 600 it where that is possible",
+            ),
+            (
                 CERTIFICATE,
                 "certificate: { file: §expired.pem }",
                 CERTIFICATE_AT,

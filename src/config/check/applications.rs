@@ -250,7 +250,7 @@ impl Check<'_> {
                 .map_err(|error| self.fault(node, format!("{error}: hash the secret again")))
                 .ok();
         }
-        let (node, content) = self.env_or_file(env, file, Privacy::Private)?;
+        let (node, content) = self.env_or_file(env, file, Privacy::Guarded)?;
         let secret = self.trimmed_secret(node, &content)?;
         Some(StoredSecret::from_plain(&secret))
     }

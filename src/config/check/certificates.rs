@@ -63,7 +63,7 @@ impl Check<'_> {
             .and_then(|(node, pem)| Some((node, self.chain(node, &pem)?)));
         let key = self
             .need(node, "private_key", hint, &tls.private_key)
-            .and_then(|(node, file)| self.file_reference(node, file, Privacy::Private));
+            .and_then(|(node, file)| self.file_reference(node, file, Privacy::Guarded));
         let ((chain_node, chain), (key_node, pem)) = (chain?, key?);
         let Ok(key) = PrivateKeyDer::from_pem_slice(&pem) else {
             self.fault(

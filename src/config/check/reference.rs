@@ -26,6 +26,8 @@ pub(super) enum Privacy {
     /// It is a secret, but who may read it is for others to say: orchestrators mount their tokens
     /// as they like.
     Hidden,
+    /// Its owner alone should, and is told where others may: orchestrators mount secrets so.
+    Guarded,
     /// Its owner alone.
     Private,
 }
@@ -65,7 +67,18 @@ impl Check<'_> {
             "the file that is named here".to_owned()
         };
         match read(&path, limit, privacy) {
-            Ok(content) => Some(content),
+            Ok((content, is_shared)) => {
+                if is_shared && privacy == Privacy::Guarded {
+                    self.warn(
+                        node,
+                        format!(
+                            "{named} can be used by others than its owner: chmod 600 it where \
+                             that is possible"
+                        ),
+                    );
+                }
+                Some(content)
+            }
             Err(Unreadable::Io(kind)) => {
                 self.fault(
                     node,
@@ -186,7 +199,12 @@ impl Check<'_> {
     }
 }
 
-fn read(path: &Path, limit: u64, privacy: Privacy) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+/// The content, and whether others than the owner may use the file.
+fn read(
+    path: &Path,
+    limit: u64,
+    privacy: Privacy,
+) -> Result<(Zeroizing<Vec<u8>>, bool), Unreadable> {
     let io = |error: std::io::Error| Unreadable::Io(error.kind());
     // Opening a named pipe would wait for a writer.
     if !fs::metadata(path).map_err(io)?.is_file() {
@@ -197,7 +215,8 @@ fn read(path: &Path, limit: u64, privacy: Privacy) -> Result<Zeroizing<Vec<u8>>,
     if !metadata.is_file() {
         return Err(Unreadable::NotAFile);
     }
-    if privacy == Privacy::Private && metadata.permissions().mode() & 0o077 != 0 {
+    let is_shared = metadata.permissions().mode() & 0o077 != 0;
+    if privacy == Privacy::Private && is_shared {
         return Err(Unreadable::Shared);
     }
     // Room for all of it, so that no copy is left behind by growing.
@@ -207,5 +226,5 @@ fn read(path: &Path, limit: u64, privacy: Privacy) -> Result<Zeroizing<Vec<u8>>,
     if content.len() as u64 > limit {
         return Err(Unreadable::TooLarge);
     }
-    Ok(content)
+    Ok((content, is_shared))
 }

@@ -151,7 +151,7 @@ fn is_end_to_end(name: &[u8]) -> bool {
 /// take for it: CGI and its heirs read `_` as `-`.
 fn is_forwarding(name: &[u8]) -> bool {
     let starts_with = |start: &[u8]| {
-        name.len() >= start.len() && name.iter().zip(start).all(|(b, own)| fold(b) == *own)
+        name.len() >= start.len() && name.iter().zip(start).all(|(b, own)| fold(*b) == *own)
     };
     match name.first().map(u8::to_ascii_lowercase) {
         Some(b'x') => starts_with(b"x-forwarded-") || name.eq_ignore_ascii_case(b"x-forwarded"),
@@ -160,15 +160,15 @@ fn is_forwarding(name: &[u8]) -> bool {
     }
 }
 
-const fn fold(byte: &u8) -> u8 {
-    if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
+const fn fold(byte: u8) -> u8 {
+    if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
 }
 
 /// What the fields say by which some servers let a request name another target than its own.
 pub fn other_targets(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let names = [&b"x-original-url"[..], b"x-rewrite-url"];
     let is_other = move |name: &HeaderName| {
-        names.iter().any(|own| name.as_str().bytes().map(|b| fold(&b)).eq(own.iter().copied()))
+        names.iter().any(|own| name.as_str().bytes().map(fold).eq(own.iter().copied()))
     };
     (headers.iter()).filter(move |(name, _)| is_other(name)).map(|(_, value)| value.as_bytes())
 }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -188,10 +188,14 @@ pub fn strip_request(request: &mut RequestHeader, may_upgrade: bool) {
     }
 }
 
-/// RFC 6455 §4.1.
+/// RFC 6455 §4.1. A body is none of it.
 pub fn is_websocket(request: &RequestHeader) -> bool {
     let mut upgrades = request.headers.get_all(UPGRADE).iter();
-    request.version == Version::HTTP_11
+    let has_body = [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT]
+        .iter()
+        .any(|name| request.headers.get(name).is_some_and(|value| value.as_bytes() != b"0"));
+    !has_body
+        && request.version == Version::HTTP_11
         && request.method == Method::GET
         && upgrades.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && upgrades.next().is_none()

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -163,11 +163,18 @@ impl ProxyHttp for Gateway {
         // on a length.
         let request = session.req_header();
         let has_length = request.headers.contains_key(CONTENT_LENGTH);
-        let is_bodiless = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let is_bodiless =
+            matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
         let may_lack_length = request.headers.contains_key(TRANSFER_ENCODING)
             || (request.version == Version::HTTP_2 && !has_length && !is_bodiless);
         if may_lack_length && session.as_downstream_mut().is_body_empty() {
             upstream.insert_header(CONTENT_LENGTH, 0)?;
+        }
+        // Servers that answer without waiting for such a body, or that expect none, may take it for
+        // the next request, and its answer for that of the next client (RFC 9110 §9.3.1, §10.1.1).
+        let has_body = !session.as_downstream_mut().is_body_empty();
+        if upstream.headers.contains_key(EXPECT) || (is_bodiless && has_body) {
+            upstream.insert_header(CONNECTION, "close")?;
         }
         forward::complete_request(upstream, session.req_header(), visit.client)
     }

@@ -4,6 +4,7 @@
 //! The corpus is a JSON file of cases, `llhttp_cases.json`, in the folder that
 //! `CAMBIO_HTTP_CASES` names: each with its `id`, its `type` and its bytes in Base64 (`b64`).
 
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -26,7 +27,9 @@ struct Case {
 /// The cases whose type begins with this; `None` where nobody says where they are.
 fn cases(kind: &str) -> Option<Vec<Case>> {
     let Some(folder) = std::env::var_os("CAMBIO_HTTP_CASES") else {
-        eprintln!("SKIPPED: CAMBIO_HTTP_CASES names no folder with llhttp_cases.json");
+        // Past the harness, which keeps what passing tests print to itself.
+        let told = "SKIPPED: CAMBIO_HTTP_CASES names no folder with llhttp_cases.json";
+        writeln!(std::io::stderr(), "{told}").unwrap();
         return None;
     };
     let path = std::path::Path::new(&folder).join("llhttp_cases.json");

@@ -1,7 +1,10 @@
 //! Answers of the upstream that can't be passed on as they are: those to clients of HTTP/1.0, and
 //! those that other readers would take for longer or shorter than they are.
 
-use tokio::io::AsyncReadExt as _;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::support::{Cambio, PATIENCE, Upstream, get, response};
@@ -104,5 +107,75 @@ async fn an_answer_is_of_our_version_whatever_the_upstream_speaks() {
         let answer = cambio.request(get(path, "")).await;
         assert!(answer.head.starts_with("HTTP/1.1 20"), "{}", answer.head);
         assert_eq!(answer.header("via"), Some("1.0 cambio"));
+    }
+}
+
+/// An upstream that answers header sections, and takes no bodies. What arrived on each of its
+/// connections.
+async fn hasty() -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let arrived: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let all = Arc::clone(&arrived);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let all = Arc::clone(&all);
+            tokio::spawn(async move {
+                let at = all.lock().unwrap().len();
+                all.lock().unwrap().push(Vec::new());
+                let (mut some, mut answered) = ([0; 4096], 0);
+                while let Ok(count @ 1..) = stream.read(&mut some).await {
+                    let heads = {
+                        let mut all = all.lock().unwrap();
+                        all[at].extend_from_slice(&some[..count]);
+                        all[at].windows(4).filter(|window| window == b"\r\n\r\n").count()
+                    };
+                    for _ in answered..heads {
+                        let _ = stream.write_all(&response("401 No", &[], b"no")).await;
+                    }
+                    answered = heads;
+                }
+            });
+        }
+    });
+    (url, arrived)
+}
+
+#[tokio::test]
+async fn a_body_that_the_upstream_did_not_wait_for_is_no_request_of_the_next_client() {
+    // The next request on the connection would be what follows `X`.
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\nX: ";
+    let length = smuggled.len();
+    let heads = [
+        format!(
+            "POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        ),
+        format!(
+            "POST /x HTTP/1.1\r\nHost: a\r\nExpect: x 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        ),
+        format!("GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"),
+        format!("GET /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n"),
+        format!(
+            "GET /x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: {length}\r\n\r\n"
+        ),
+        format!(
+            "GET /x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        ),
+    ];
+    for head in heads {
+        let (url, arrived) = hasty().await;
+        let cambio = Cambio::start(&url, "").await;
+        let mut connection = cambio.connect().await;
+        assert_eq!(connection.request(&head).await.status, 401, "{head}");
+        let end = if head.contains("chunked") { "\r\n0\r\n\r\n" } else { "" };
+        let _ = connection.stream.write_all(format!("{smuggled}{end}").as_bytes()).await;
+        assert!(connection.is_closed().await);
+        for _ in 0..2 {
+            assert_eq!(cambio.request(get("/other", "")).await.status, 401);
+        }
+        // The one that bore the body brings no other request.
+        let arrived = arrived.lock().unwrap();
+        assert!(arrived.len() > 1, "{head}");
+        assert!(!String::from_utf8_lossy(&arrived[0]).contains("/other"), "{head}");
     }
 }

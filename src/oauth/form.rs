@@ -113,7 +113,8 @@ pub fn decode(encoded: &[u8]) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-const fn hex(digit: u8) -> Option<u8> {
+/// The value of a hexadecimal digit.
+pub const fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),

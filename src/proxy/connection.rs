@@ -17,9 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::forward::MAX_HEADER;
 use super::generation::Front;
 use super::head;
+use super::screen::MAX_HEADER;
 use crate::config::Limits;
 
 /// Streams of one HTTP/2 connection that were refused for their form.

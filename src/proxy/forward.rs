@@ -1,5 +1,5 @@
-//! What passes between client and upstream: which requests are refused for their form, and which
-//! header fields are taken away, replaced and added on the way there and back.
+//! What passes between client and upstream: which header fields are taken away, replaced and added
+//! on the way there and back.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -11,48 +11,16 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use super::screen::{fold, is_forwarding, nominations};
+
 /// Our name in `Via` (RFC 9110 §7.6.3).
 const PSEUDONYM: &str = "cambio";
-/// The largest header section of a request, in bytes.
-pub const MAX_HEADER: usize = 32 * 1024;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
-/// End-to-end fields that a `Connection` field must not take away: whoever sits behind us decides
-/// by them.
-const END_TO_END: [&str; 27] = [
-    "accept",
-    "accept-encoding",
-    "accept-language",
-    "authorization",
-    "cache-control",
-    "client-cert",
-    "client-cert-chain",
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-type",
-    "cookie",
-    "date",
-    "dpop",
-    "expect",
-    "forwarded",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-unmodified-since",
-    "origin",
-    "range",
-    "referer",
-    "user-agent",
-    "via",
-    "x-client-cert",
-];
 
 /// The other end of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,103 +33,6 @@ impl Client {
     pub const fn scheme(self) -> &'static str {
         if self.is_tls { "https" } else { "http" }
     }
-}
-
-/// A request that is refused for its form, wherever it was meant to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unacceptable {
-    pub status: StatusCode,
-    pub text: &'static str,
-}
-
-impl Unacceptable {
-    pub const fn bad(text: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text }
-    }
-}
-
-pub const HEADER_TOO_LARGE: Unacceptable = Unacceptable {
-    status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    text: "The header section is larger than 32768 bytes.",
-};
-pub const HEADER_MALFORMED: Unacceptable =
-    Unacceptable::bad("The header section is not well-formed.");
-
-pub const METHOD_NOT_ALLOWED: Unacceptable = Unacceptable {
-    status: StatusCode::METHOD_NOT_ALLOWED,
-    text: "This method is not served here.",
-};
-pub const LENGTH: Unacceptable =
-    Unacceptable::bad("The length of the body is given more than once, or not as a number.");
-pub const TRANSFER_CODING: Unacceptable = Unacceptable {
-    status: StatusCode::NOT_IMPLEMENTED,
-    text: "The only transfer coding that is served here is `chunked`.",
-};
-
-/// Refuses what could be read differently by whoever comes next, in any version of HTTP. What is
-/// wrong with HTTP/1 alone is found in [`super::section`].
-pub fn screen(request: &RequestHeader) -> Result<(), Unacceptable> {
-    if request.method == Method::TRACE || request.method == Method::CONNECT {
-        return Err(METHOD_NOT_ALLOWED);
-    }
-    let headers = &request.headers;
-    // HTTP/2 lets equal ones through, and HTTP/1 knows no such thing (RFC 9112 §6.3).
-    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
-        return Err(LENGTH);
-    }
-    if !is_target(request) {
-        return Err(Unacceptable::bad("The request target is not well-formed."));
-    }
-    // HTTP/2 carries it in `:authority`, which the library holds to `Host`.
-    let has_host = headers.contains_key(HOST) || request.uri.authority().is_some();
-    if !has_host && request.version >= Version::HTTP_11 {
-        return Err(Unacceptable::bad("The Host field is missing."));
-    }
-    if nominations(headers).any(|name| is_end_to_end(&name)) {
-        return Err(Unacceptable::bad("The Connection field names an end-to-end field."));
-    }
-    Ok(())
-}
-
-/// Origin-form, absolute-form with http or https, or `*` for OPTIONS (RFC 9112 §3.2).
-fn is_target(request: &RequestHeader) -> bool {
-    let target = request.raw_path();
-    let is_absolute = |scheme: &[u8]| {
-        target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    };
-    target.first() == Some(&b'/')
-        || is_absolute(b"http://")
-        || is_absolute(b"https://")
-        || (target == b"*" && request.method == Method::OPTIONS)
-}
-
-/// What the `Connection` fields name, in lower case.
-fn nominations(headers: &HeaderMap) -> impl Iterator<Item = Vec<u8>> {
-    (headers.get_all(CONNECTION).iter())
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .map(|name| name.trim_ascii().to_ascii_lowercase())
-        .filter(|name| !name.is_empty() && name != b"close" && name != b"keep-alive")
-}
-
-fn is_end_to_end(name: &[u8]) -> bool {
-    END_TO_END.iter().any(|own| own.as_bytes() == name) || is_forwarding(name)
-}
-
-/// Whether a field speaks of the way that a request has come, in any spelling that a server might
-/// take for it: CGI and its heirs read `_` as `-`.
-fn is_forwarding(name: &[u8]) -> bool {
-    let starts_with = |start: &[u8]| {
-        name.len() >= start.len() && name.iter().zip(start).all(|(b, own)| fold(*b) == *own)
-    };
-    match name.first().map(u8::to_ascii_lowercase) {
-        Some(b'x') => starts_with(b"x-forwarded-") || name.eq_ignore_ascii_case(b"x-forwarded"),
-        Some(b'f') => name.len() == FORWARDED.as_str().len() && starts_with(b"forwarded"),
-        _ => false,
-    }
-}
-
-const fn fold(byte: u8) -> u8 {
-    if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }
 }
 
 /// What the fields say by which some servers let a request name another target than its own.
@@ -336,65 +207,7 @@ fn is_end_to_end_of_response(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn request(
-        version: Version,
-        method: &str,
-        target: &str,
-        headers: &[(&str, &str)],
-    ) -> RequestHeader {
-        let mut request = RequestHeader::build(method, target.as_bytes(), None).unwrap();
-        request.set_version(version);
-        for (name, value) in headers {
-            request.append_header((*name).to_owned(), *value).unwrap();
-        }
-        request
-    }
-
-    fn status(version: Version, method: &str, target: &str, headers: &[(&str, &str)]) -> u16 {
-        let request = request(version, method, target, headers);
-        screen(&request).map_or_else(|refused| refused.status.as_u16(), |()| 200)
-    }
-
-    type Case = (u16, Version, &'static str, &'static str, &'static [(&'static str, &'static str)]);
-    const A_HOST: (&str, &str) = ("Host", "a");
-
-    #[test]
-    fn a_request_is_refused_for_its_form_and_its_valid_twin_is_not() {
-        let (v10, v11) = (Version::HTTP_10, Version::HTTP_11);
-        let cases: &[Case] = &[
-            (200, v11, "GET", "/", &[A_HOST]),
-            (400, v11, "GET", "/", &[]),
-            (200, v10, "GET", "/", &[]),
-            (405, v11, "TRACE", "/", &[A_HOST]),
-            (405, v11, "CONNECT", "a:443", &[A_HOST]),
-            (200, v11, "DELETE", "/", &[A_HOST]),
-            (200, v11, "OPTIONS", "*", &[A_HOST]),
-            (400, v11, "GET", "*", &[A_HOST]),
-            (400, v11, "GET", "ftp://a/", &[A_HOST]),
-            (400, v11, "GET", "oauth2/token", &[A_HOST]),
-            (200, v11, "GET", "HTTP://a/", &[A_HOST]),
-            (
-                200,
-                v11,
-                "GET",
-                "/",
-                &[A_HOST, ("Connection", "keep-alive, Upgrade"), ("Upgrade", "websocket")],
-            ),
-            (200, v11, "GET", "/", &[A_HOST, ("Connection", "X-Hop, te")]),
-            (400, v11, "GET", "/", &[A_HOST, ("Connection", "close, Authorization")]),
-            (400, v11, "GET", "/", &[A_HOST, ("Connection", "x-hop"), ("Connection", "COOKIE")]),
-            (400, v11, "GET", "/", &[A_HOST, ("Connection", "X_Forwarded_For")]),
-            (400, v11, "GET", "/", &[A_HOST, ("Connection", "Host")]),
-        ];
-        for (expected, version, method, target, headers) in cases {
-            assert_eq!(
-                status(*version, method, target, headers),
-                *expected,
-                "{method} {target} {headers:?}"
-            );
-        }
-    }
+    use crate::proxy::screen::tests::request;
 
     #[test]
     fn what_a_client_says_of_its_way_is_taken_away_in_every_spelling() {

@@ -21,6 +21,7 @@ use super::generation::{Generation, Shared};
 use super::intercept;
 use super::reply;
 use super::route::Route;
+use super::screen::screen;
 use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
 
@@ -80,7 +81,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
         visit.client = client(session);
-        if let Err(refused) = forward::screen(session.req_header()) {
+        if let Err(refused) = screen(session.req_header()) {
             session.set_keepalive(None);
             return answered(session, Answer::plain(refused.status, refused.text)).await;
         }

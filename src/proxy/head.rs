@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::answer::Answer;
-use super::forward::{HEADER_TOO_LARGE, MAX_HEADER, Unacceptable};
+use super::screen::{HEADER_TOO_LARGE, MAX_HEADER, Unacceptable};
 use super::section::Section;
 
 /// Most requests fit.

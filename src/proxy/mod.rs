@@ -14,6 +14,7 @@ pub mod overlay;
 pub mod peer;
 pub mod reply;
 pub mod route;
+pub mod screen;
 pub mod section;
 pub mod tls;
 pub mod token_endpoint;

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use crate::config::Endpoints;
+use crate::oauth::form::hex;
 
 /// Up to this length the readings of an odd path are played through. A longer one is suspect as it
 /// is: to play it through would cost more than it is worth.
@@ -158,15 +159,6 @@ fn decode(path: &[u8]) -> Vec<u8> {
         };
     }
     out
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 /// Bytes beyond ASCII that some servers fold into ASCII: overlong UTF-8, full-width forms, and the

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use http::StatusCode;
 
-use super::forward::{
+use super::screen::{
     HEADER_MALFORMED as MALFORMED, HEADER_TOO_LARGE, LENGTH, METHOD_NOT_ALLOWED, TRANSFER_CODING,
     Unacceptable,
 };

@@ -2,7 +2,7 @@
 //! upstream is one well-formed request or nothing.
 //!
 //! The corpus is a JSON file of cases, `llhttp_cases.json`, in the folder that
-//! `CAMBIO_HTTP_CASES` names: each with its `id`, its `type` and its bytes in Base64 (`b64`).
+//! `CAMBIO_HTTP_VECTORS` names: each with its `id`, its `type` and its bytes in Base64 (`b64`).
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
@@ -25,10 +25,11 @@ struct Case {
 }
 
 /// The cases whose type begins with this; `None` where nobody says where they are.
+#[expect(clippy::explicit_write, reason = "the harness keeps to itself what `eprintln` writes")]
 fn cases(kind: &str) -> Option<Vec<Case>> {
-    let Some(folder) = std::env::var_os("CAMBIO_HTTP_CASES") else {
+    let Some(folder) = std::env::var_os("CAMBIO_HTTP_VECTORS") else {
         // Past the harness, which keeps what passing tests print to itself.
-        let told = "SKIPPED: CAMBIO_HTTP_CASES names no folder with llhttp_cases.json";
+        let told = "SKIPPED: CAMBIO_HTTP_VECTORS names no folder with llhttp_cases.json";
         writeln!(std::io::stderr(), "{told}").unwrap();
         return None;
     };

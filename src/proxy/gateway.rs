@@ -27,8 +27,8 @@ use crate::exchange::error::{Failure, Refusal};
 
 /// Of each read of a body that is not buffered, and of each write to a client.
 const STALLED: Duration = Duration::from_mins(1);
-/// How long an upgraded connection may be silent.
-const UPGRADED_SILENCE: Duration = Duration::from_mins(10);
+/// How long an upgraded connection may be silent, and an upstream that is still being sent a body.
+const LONG_SILENCE: Duration = Duration::from_mins(10);
 /// What is left of a request that was answered early is read for so long, to keep the connection.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -52,7 +52,8 @@ pub struct Visit {
     client: Client,
     /// The body was read, and a client that waited for it was told to go on.
     is_buffered: bool,
-    is_upgrade: bool,
+    /// With the upstream, where the configured time is too short.
+    patience: Option<Duration>,
     attempt: usize,
     has_more_addresses: bool,
     asked_upstream: Option<Instant>,
@@ -68,7 +69,7 @@ impl ProxyHttp for Gateway {
             route: Route::Other,
             client: Client { address: None, is_tls: false },
             is_buffered: false,
-            is_upgrade: false,
+            patience: None,
             attempt: 0,
             has_more_addresses: false,
             asked_upstream: None,
@@ -96,9 +97,10 @@ impl ProxyHttp for Gateway {
             session.set_ignore_info_resp(true);
             session.req_header_mut().remove_header(&EXPECT);
         }
-        visit.is_upgrade = forward::is_websocket(session.req_header());
-        let stalled = if visit.is_upgrade { UPGRADED_SILENCE } else { STALLED };
-        session.set_read_timeout(Some(stalled));
+        let is_upgrade = forward::is_websocket(session.req_header());
+        let is_slow = is_upgrade || (!is_buffered && intercept::is_large(session));
+        visit.patience = is_slow.then_some(LONG_SILENCE);
+        session.set_read_timeout(Some(if is_upgrade { LONG_SILENCE } else { STALLED }));
         session.set_write_timeout(Some(STALLED));
         session.set_total_drain_timeout(Some(DRAIN));
         visit.is_buffered = is_buffered;
@@ -129,7 +131,7 @@ impl ProxyHttp for Gateway {
         visit: &mut Visit,
     ) -> Result<Box<HttpPeer>> {
         visit.asked_upstream.get_or_insert_with(Instant::now);
-        let peer = self.generation.upstream.peer(visit.attempt, visit.is_upgrade).await?;
+        let peer = self.generation.upstream.peer(visit.attempt, visit.patience).await?;
         visit.has_more_addresses = peer.1;
         Ok(peer.0)
     }

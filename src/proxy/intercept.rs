@@ -89,8 +89,7 @@ async fn whole_body(
     session: &mut Session,
     deadline: Duration,
 ) -> pingora::Result<Result<Bytes, FormError>> {
-    let announced = session.get_header(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if announced.and_then(|length| length.trim().parse::<u64>().ok()).is_some_and(exceeds) {
+    if announced(session).is_some_and(exceeds) {
         linger(session).await;
         return Ok(Err(FormError::TooLarge));
     }
@@ -124,6 +123,16 @@ async fn linger(session: &mut Session) {
         })
         .await;
     }
+}
+
+/// Whether a request has a body that may take a while to arrive: a large one, or one of which
+/// nobody knows how large it is. An upstream that waits for the rest of it is not one that hangs.
+pub fn is_large(session: &mut Session) -> bool {
+    !session.as_downstream_mut().is_body_empty() && announced(session).is_none_or(exceeds)
+}
+
+fn announced(session: &Session) -> Option<u64> {
+    session.get_header(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 fn exceeds(length: u64) -> bool {

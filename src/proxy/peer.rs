@@ -23,8 +23,6 @@ const RESOLVED_FOR: Duration = Duration::from_secs(10);
 /// How long a connection to the upstream is kept: less than common servers keep theirs, or we would
 /// write into one that they are just closing.
 const IDLE: Duration = Duration::from_secs(4);
-/// How long an upgraded connection may be silent.
-const UPGRADED_SILENCE: Duration = Duration::from_mins(10);
 
 /// The upstream as connections to it are made.
 #[derive(Debug)]
@@ -83,11 +81,11 @@ impl UpstreamPeer {
     }
 
     /// The peer for the `attempt`th attempt of one request, and whether there is another address to
-    /// try after it.
+    /// try after it. `patience` takes the place of the configured time for each read.
     pub async fn peer(
         &self,
         attempt: usize,
-        is_upgrade: bool,
+        patience: Option<Duration>,
     ) -> pingora::Result<(Box<HttpPeer>, bool)> {
         let (address, has_more) = match self.host {
             Host::Ipv4(address) => (SocketAddr::new(IpAddr::V4(address), self.port), false),
@@ -105,8 +103,8 @@ impl UpstreamPeer {
         };
         let mut peer = Box::new(HttpPeer::new(address, self.is_tls, self.server_name.clone()));
         peer.options = self.options.clone();
-        if is_upgrade {
-            peer.options.read_timeout = Some(UPGRADED_SILENCE);
+        if patience.is_some() {
+            peer.options.read_timeout = patience;
         }
         Ok((peer, has_more))
     }

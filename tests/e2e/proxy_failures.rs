@@ -60,6 +60,40 @@ async fn an_upstream_that_does_not_answer_in_time_is_a_gateway_timeout() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_waits_for_the_rest_of_an_upload_does_not_hang() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let upstream =
+        format!("upstream: {{ url: \"{url}\", timeouts: {{ connect: 1s, read: 200ms }} }}\n");
+    let cambio = Cambio::start(&url, &upstream).await;
+    // Answers an upload once it is whole, and nothing else.
+    let waiting = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut read = Vec::new();
+                while tokio::io::AsyncReadExt::read_buf(&mut stream, &mut read).await.unwrap() > 0 {
+                    if read.ends_with(b"0\r\n\r\n") {
+                        let answer = super::support::response("200 OK", &[], b"all of it");
+                        tokio::io::AsyncWriteExt::write_all(&mut stream, &answer).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let mut upload = cambio.connect().await;
+    upload
+        .send("POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .await;
+    // Two requests that are given up one after the other are the time that passes meanwhile.
+    for _ in 0..2 {
+        assert_eq!(cambio.request(post("/x", "", OTHER)).await.status, 504);
+    }
+    upload.send("0\r\n\r\n").await;
+    assert_eq!(upload.receive().await.unwrap().text(), "all of it");
+    waiting.abort();
+}
+
+#[tokio::test]
 async fn a_broken_answer_is_a_bad_gateway_and_a_cut_one_is_cut() {
     let upstream = Upstream::answering(|request| match request.target() {
         "/garbage" => b"what?\r\n\r\n".to_vec(),

@@ -113,7 +113,7 @@ impl GrantType {
 pub(in crate::config) struct ClientSecret {
     /// The name of an environment variable.
     pub(in crate::config) env: Maybe<Text>,
-    /// A file that its owner alone may read.
+    /// A file, best readable for its owner alone.
     pub(in crate::config) file: Maybe<Text>,
     /// What `cambio hash-secret` prints.
     pub(in crate::config) hash: Maybe<Text>,

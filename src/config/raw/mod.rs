@@ -76,7 +76,7 @@ pub(super) struct Tls {
     /// The certificate chain in PEM, the server's own certificate first.
     #[schemars(required)]
     pub(super) certificate: Maybe<FileReference>,
-    /// Its private key in PEM, readable for its owner alone.
+    /// Its private key in PEM, best readable for its owner alone.
     #[schemars(required)]
     pub(super) private_key: Maybe<FileReference>,
 }

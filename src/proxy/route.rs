@@ -135,7 +135,7 @@ fn spellings(path: &[u8]) -> HashSet<Vec<u8>> {
     seen.iter().map(|path| fold(path)).collect()
 }
 
-/// Percent-decodes once, the `%uXXXX` of old servers and two-byte overlong UTF-8 included.
+/// Percent-decodes once, the `%u00XX` of old servers included.
 fn decode(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;

@@ -6,12 +6,15 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use cambio::dev::issuer::StandInIssuer;
+use cambio::jwt::algorithm::Algorithm;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
+use super::leap::until;
 use super::support::{Connection, PATIENCE, Upstream, folder, get, post, write};
 
 const OTHER_TOKEN_PATH: &str = "authorization_server:\n  issuer: https://idp.example/oauth2/token\n  \
@@ -209,6 +212,61 @@ async fn sighup_reloads_and_a_bad_file_changes_nothing_but_a_metric_and_the_log(
     assert_eq!(process.ended().await.code(), Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_makes_a_new_issuer_usable_and_drops_no_request() {
+    const OURS: &str = "https://idp.example/oauth2/token";
+    let application = "applications:\n  - client_id: phone\n    type: mobile\n    \
+                       allowed_grant_types: [\"urn:ietf:params:oauth:grant-type:token-exchange\"]\n";
+    let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
+    let setting = Setting::new().await;
+    setting.rewrite(application);
+    let mut process = Process::start(setting.folder.path(), &setting.config).await;
+    let claims = issuer.claims("alice", OURS, cambio::clock::now().as_secs());
+    let token = issuer.mint(Algorithm::ES256, &claims).unwrap();
+    let exchange = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+        .append_pair("subject_token", &token)
+        .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
+        .append_pair("client_id", "phone")
+        .finish();
+    assert_eq!(process.request(post("/oauth2/token", "", &exchange)).await, 400);
+
+    let address = process.address;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let served = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (is_over, served) = (Arc::clone(&is_over), Arc::clone(&served));
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await;
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(connection.request(get("/a", "")).await.text(), "ok");
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let served_more = async || {
+        let before = served.load(Ordering::Relaxed);
+        until(|| served.load(Ordering::Relaxed) >= before + 20).await;
+    };
+    served_more().await;
+    setting.rewrite(&format!(
+        "{application}trusted_token_issuers: [{{ name: partner, issuer: \"{}\", jwks_endpoint: \"{}\" }}]\n",
+        issuer.issuer(),
+        issuer.jwks_url(),
+    ));
+    process.signal("HUP").await;
+    process.hears("the new configuration serves").await;
+    assert_eq!(process.request(post("/oauth2/token", "", &exchange)).await, 200);
+    served_more().await;
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        // It has panicked if a single request went wrong.
+        timeout(PATIENCE, client).await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_file_that_is_replaced_is_noticed() {
     let setting = Setting::new().await;
@@ -224,7 +282,7 @@ async fn a_file_that_is_replaced_is_noticed() {
     process.hears("the new configuration serves").await;
     assert_eq!(process.request(post("/other/token", "", EXCHANGE)).await, 401);
     // So is a file that it names.
-    let pem = cambio::jwt::sign::generate_pem(cambio::jwt::algorithm::Algorithm::ES256).unwrap();
+    let pem = cambio::jwt::sign::generate_pem(Algorithm::ES256).unwrap();
     let jwks = |process: &Process| {
         let address = process.address;
         async move { Connection::open(address).await.request(get("/oauth2/jwks", "")).await.body }

@@ -17,10 +17,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use cambio::exchange::client::{AccessTokenSettings, Application, ApplicationType, Credentials};
+use cambio::exchange::client::{
+    AccessTokenSettings, Application, ApplicationType, Credentials, Format,
+};
+use cambio::exchange::family::RefreshTokenSettings;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
 use cambio::exchange::request::{Recognised, TokenPathRequest};
 use cambio::exchange::subject::TrustedIssuer;
+use cambio::exchange::token_id::Entropy;
 use cambio::exchange::{self, Record};
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
 use cambio::jwt::key_set::KeySet;
@@ -72,6 +76,7 @@ fn policy() -> Policy {
         },
         claims: Vec::new(),
         subject_prefix: String::new(),
+        once: false,
     };
     let application = Application {
         name: "client-one".into(),
@@ -84,7 +89,13 @@ fn policy() -> Policy {
         scopes: Scope::parse("read write").unwrap(),
         access_token: AccessTokenSettings {
             lifetime: Duration::from_secs(300),
+            format: Format::Jwt,
             outlive_subject: false,
+        },
+        refresh_token: RefreshTokenSettings {
+            lifetime: Duration::from_secs(24 * 3600),
+            idle: None,
+            grace: Duration::ZERO,
         },
     };
     Policy::new(OURS, UnknownIssuers::Reject, [Arc::new(issuer)], [application])
@@ -129,10 +140,12 @@ fn bench(criterion: &mut Criterion) {
             let client = check.conclude(verdict).unwrap();
             let mut record = Record::default();
             let pending = exchange::begin(&form, client, &policy, &mut record).unwrap();
-            let mut token_id = [0; 16];
-            aws_lc_rs::rand::fill(&mut token_id).unwrap();
+            let mut random = [0; Entropy::OCTETS];
+            aws_lc_rs::rand::fill(&mut random).unwrap();
+            let entropy = Entropy::from_octets(random);
             let now = Timestamp::from_secs(NOW);
-            pending.finish(&keys, &signing_keys, &policy, token_id, now, &mut record).unwrap()
+            let approved = pending.approve(&keys, now, &mut record).unwrap();
+            approved.mint(&signing_keys, &policy, &entropy, now, &mut record).unwrap()
         };
         criterion.bench_function(&format!("exchange/{name}"), |bencher| bencher.iter(one));
 
@@ -140,7 +153,7 @@ fn bench(criterion: &mut Criterion) {
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let public = parsed(&issuer_key);
         let signer = &signing_keys;
-        let minted = one().access_token;
+        let minted = one().granted.access_token;
         let claims: Value = serde_json::from_slice(
             &URL_SAFE_NO_PAD.decode(minted.split('.').nth(1).unwrap()).unwrap(),
         )

@@ -36,6 +36,7 @@ use crate::config::{Config, Listener};
 use crate::proxy::connection::{Door, Gate};
 use crate::proxy::generation::{Front, GenerationError, Shared};
 use crate::proxy::token_endpoint::TokenEndpoint;
+use crate::store::{self, Slot};
 use crate::telemetry::metrics::Metrics;
 
 /// Per connection. Most headers fit, and most connections are idle.
@@ -47,6 +48,8 @@ const SETTLING: Duration = Duration::from_millis(20);
 const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 /// The admin address may still be in the hands of the process that we take over from.
 const ADMIN_BIND: Duration = Duration::from_secs(10);
+/// The embedded store may still be in the hands of the process that we take over from.
+const STORE_HELD: Duration = Duration::from_secs(60);
 const ADMIN_BIND_STEP: Duration = Duration::from_millis(50);
 
 /// Why the server does not start.
@@ -143,10 +146,15 @@ impl App {
         let admin_address = admin_listener
             .local_addr()
             .map_err(|error| StartError::Listen { address: config.admin.address, error })?;
-        let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics)).ok_or(StartError::Random)?;
+        let store = Arc::new(Slot::default());
+        let patience = if takes_over { STORE_HELD } else { Duration::ZERO };
+        open_store(&config, &store, &metrics, patience).await?;
+        let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(&store))
+            .ok_or(StartError::Random)?;
         let shared = Arc::new(Shared {
             metrics: Arc::clone(&metrics),
             token_endpoint,
+            store,
             is_stopping: AtomicBool::new(false),
         });
         let gate = Arc::new(Gate::new(config.limits.connections));
@@ -234,7 +242,13 @@ impl Running {
         for setting in needs_restart(&previous.generation.config, &config) {
             tracing::warn!(setting, "a change of this setting takes effect after a restart");
         }
-        match build(config, &self.shared, Some(previous)).await {
+        let shared = &self.shared;
+        let opened = open_store(&config, &shared.store, &shared.metrics, Duration::ZERO).await;
+        let built = match opened {
+            Ok(()) => build(config, shared, Some(previous)).await,
+            Err(error) => Err(error),
+        };
+        match built {
             Ok(front) => {
                 self.shared.metrics.configure(&front.generation.config);
                 ask_ahead(&front);
@@ -299,6 +313,19 @@ impl Running {
         tracing::info!("stopped");
         is_drained
     }
+}
+
+/// Opens the store where the configuration needs one and there is none yet.
+async fn open_store(
+    config: &Config,
+    slot: &Slot,
+    metrics: &Arc<Metrics>,
+    patience: Duration,
+) -> Result<(), GenerationError> {
+    if config.needs_store() && slot.is_empty() {
+        slot.fill(store::open(&config.store, metrics, patience).await?);
+    }
+    Ok(())
 }
 
 /// How often the upstream's keys are asked for while nobody else does.
@@ -390,6 +417,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen", addresses(old) != addresses(new)),
         ("admin.address", old.admin.address != new.admin.address),
         ("limits.connections", old.limits.connections != new.limits.connections),
+        ("store", old.needs_store() && old.store != new.store),
     ];
     checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

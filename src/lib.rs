@@ -9,6 +9,7 @@ pub mod admin;
 pub mod dev;
 pub mod keys;
 pub mod proxy;
+pub mod store;
 pub mod telemetry;
 
 pub mod config;

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A `NumericDate` (RFC 7519 §2) in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "u64")]
 pub struct Timestamp(u64);
 
 impl Timestamp {
@@ -35,6 +38,12 @@ impl Timestamp {
     /// How long from `earlier` until `self`; zero when `earlier` is the later one.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<u64> for Timestamp {
+    fn from(secs: u64) -> Self {
+        Self::from_secs(secs)
     }
 }
 

@@ -23,13 +23,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use self::check::Check;
 use self::document::Document;
 use self::fault::{Findings, Mark};
 use crate::clock;
+use crate::exchange::client::Format;
 use crate::exchange::policy::Policy;
 use crate::exchange::subject::TrustedIssuer;
 use crate::jwt::key_set::KeySet;
@@ -51,9 +52,90 @@ pub struct Config {
     pub trusted_token_issuers: Vec<IssuerKeys>,
     /// Never empty.
     pub signing_keys: Arc<SigningKeys>,
+    /// The public halves of the signing keys.
+    pub own_keys: Arc<KeySet>,
+    pub store: StoreSettings,
     pub limits: Limits,
     /// The file itself and every file that it names: what is watched for changes.
     pub files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Whether anything in it needs the store: something to keep, or somebody who asks what is kept.
+    pub fn needs_store(&self) -> bool {
+        self.endpoints.introspection.is_some()
+            || self.endpoints.revocation.is_some()
+            || self.trusted_token_issuers.iter().any(|keys| keys.issuer.once)
+            || self.policy.applications().any(|application| {
+                application.may_refresh() || application.access_token.format == Format::Opaque
+            })
+    }
+}
+
+/// Where refresh tokens, revocations and tokens that come once are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreSettings {
+    /// In a folder of this process alone.
+    Embedded { folder: PathBuf },
+    /// In a Redis or Valkey, which several processes may share.
+    Redis(RedisSettings),
+}
+
+/// A Redis or Valkey and how it is reached.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://`, host and port, and for a single one the database as path. No
+    /// credentials. Never empty.
+    pub urls: Vec<Url>,
+    pub topology: RedisTopology,
+    /// ACL user. Without it, the default one.
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    /// Instead of the system's roots.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    pub connect_timeout: Duration,
+    /// Of each command.
+    pub command_timeout: Duration,
+    /// What every key begins with.
+    pub prefix: String,
+}
+
+impl PartialEq for RedisSettings {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            urls,
+            topology,
+            username,
+            password,
+            ca,
+            connect_timeout,
+            command_timeout,
+            prefix,
+        } = self;
+        let secret = |secret: &Option<SecretString>| {
+            secret.as_ref().map(|secret| secret.expose_secret().to_owned())
+        };
+        *urls == other.urls
+            && *topology == other.topology
+            && *username == other.username
+            && secret(password) == secret(&other.password)
+            && *ca == other.ca
+            && *connect_timeout == other.connect_timeout
+            && *command_timeout == other.command_timeout
+            && *prefix == other.prefix
+    }
+}
+
+/// How the servers behind the URLs stand to one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisTopology {
+    Single,
+    /// The URLs are of some of its nodes.
+    Cluster,
+    /// The URLs are of sentinels, who know this master.
+    Sentinel {
+        master: String,
+    },
 }
 
 /// Where clients connect.
@@ -76,6 +158,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// How many issuers, and how many clients, have a metric label of their own.
     pub metric_labels_max: usize,
+    /// What operators must show to change anything. Without it, only those on this machine may.
+    pub token: Option<SecretString>,
 }
 
 /// The identity provider.

@@ -10,7 +10,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
+use super::family::RefreshTokenSettings;
+use super::subject::TrustedIssuer;
 use crate::oauth::form::{self, Form};
+use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
 use crate::secret::StoredSecret;
 
@@ -63,17 +66,39 @@ pub struct Application {
     pub audiences: Vec<String>,
     pub scopes: Scope,
     pub access_token: AccessTokenSettings,
+    pub refresh_token: RefreshTokenSettings,
 }
 
 /// How an application's access tokens are minted.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessTokenSettings {
     pub lifetime: Duration,
+    pub format: Format,
     /// Lifts the bound by the subject token's `exp`.
     pub outlive_subject: bool,
 }
 
+/// What an access token is to whoever receives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// RFC 9068.
+    #[default]
+    Jwt,
+    /// A name that has to be introspected (RFC 7662).
+    Opaque,
+}
+
 impl Application {
+    /// Whether it gets refresh tokens, and may use them. What can't keep a token to itself may not.
+    pub fn may_refresh(&self) -> bool {
+        self.kind != ApplicationType::SinglePage && self.allows(grant_type::REFRESH_TOKEN)
+    }
+
+    /// Whether it may exchange tokens of this issuer.
+    pub fn may_use(&self, issuer: &TrustedIssuer) -> bool {
+        self.trusted_token_issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))
+    }
+
     pub fn allows(&self, grant_type: &str) -> bool {
         self.grant_types.iter().any(|own| own == grant_type)
     }
@@ -300,7 +325,13 @@ mod tests {
             scopes: Scope::default(),
             access_token: AccessTokenSettings {
                 lifetime: Duration::from_secs(60),
+                format: Format::Jwt,
                 outlive_subject: false,
+            },
+            refresh_token: RefreshTokenSettings {
+                lifetime: Duration::from_secs(60),
+                idle: None,
+                grace: Duration::ZERO,
             },
         }
     }

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::client::ClientError;
 use super::policy::PolicyError;
+use super::refresh::RefreshError;
 use super::request::RequestError;
 use super::subject::SubjectTokenError;
 use crate::jwt::unverified::UnverifiedError;
@@ -26,6 +27,8 @@ pub enum Refusal {
     SubjectToken(#[from] SubjectTokenError),
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
+    #[error("refresh: {0}")]
+    Refresh(#[from] RefreshError),
     #[error("ours: {0}")]
     Ours(#[from] Failure),
 }
@@ -37,6 +40,8 @@ pub enum Failure {
     KeysUnavailable,
     #[error("no signing key can be used")]
     SigningUnavailable,
+    #[error("the store of what was issued and revoked does not answer")]
+    StoreUnavailable,
     #[error("the upstream does not answer")]
     UpstreamUnavailable,
     #[error("the upstream does not answer in time")]
@@ -120,7 +125,16 @@ pub enum Reason {
     TooOld,
     LifetimeTooLong,
     SubjectRefused,
+    JtiMissing,
+    Replayed,
+    RefreshUnknown,
+    RefreshExpired,
+    RefreshReused,
+    RefreshRevoked,
+    RefreshOtherClient,
+    PolicyWithdrawn,
     KeysUnavailable,
+    StoreUnavailable,
     UpstreamUnavailable,
     SigningUnavailable,
     Overloaded,
@@ -162,7 +176,16 @@ impl Reason {
             Self::TooOld => "too_old",
             Self::LifetimeTooLong => "lifetime_too_long",
             Self::SubjectRefused => "subject_refused",
+            Self::JtiMissing => "jti_missing",
+            Self::Replayed => "replayed",
+            Self::RefreshUnknown => "refresh_unknown",
+            Self::RefreshExpired => "refresh_expired",
+            Self::RefreshReused => "refresh_reused",
+            Self::RefreshRevoked => "refresh_revoked",
+            Self::RefreshOtherClient => "refresh_other_client",
+            Self::PolicyWithdrawn => "policy_withdrawn",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::StoreUnavailable => "store_unavailable",
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::SigningUnavailable => "signing_unavailable",
             Self::Overloaded => "overloaded",
@@ -188,6 +211,9 @@ const CLIENT_FAILED: &str = "Client authentication failed.";
 /// One answer for whatever is wrong with a subject token beyond its outer form: it does not tell
 /// what would have passed.
 const TOKEN_REFUSED: &str = "The subject token is not accepted.";
+/// One answer for whatever is wrong with a refresh token: it tells none that was spent from one that
+/// never was.
+const REFRESH_REFUSED: &str = "The refresh token is not accepted.";
 
 impl Refusal {
     /// The outcome table.
@@ -324,6 +350,23 @@ impl Refusal {
                 };
                 (400, E::InvalidRequest, TOKEN_REFUSED, reason)
             }
+            Self::SubjectToken(SubjectTokenError::JwtIdMissing) => {
+                (400, E::InvalidRequest, TOKEN_REFUSED, R::JtiMissing)
+            }
+            Self::SubjectToken(SubjectTokenError::Replayed) => {
+                (400, E::InvalidRequest, TOKEN_REFUSED, R::Replayed)
+            }
+            Self::Refresh(error) => {
+                let reason = match error {
+                    RefreshError::Unknown => R::RefreshUnknown,
+                    RefreshError::Expired => R::RefreshExpired,
+                    RefreshError::Reused => R::RefreshReused,
+                    RefreshError::Revoked => R::RefreshRevoked,
+                    RefreshError::OtherClient => R::RefreshOtherClient,
+                    RefreshError::PolicyWithdrawn => R::PolicyWithdrawn,
+                };
+                (400, E::InvalidGrant, REFRESH_REFUSED, reason)
+            }
             Self::Policy(PolicyError::Target) => (
                 400,
                 E::InvalidTarget,
@@ -344,6 +387,12 @@ impl Refusal {
                 E::TemporarilyUnavailable,
                 "No token can be issued at the moment.",
                 R::SigningUnavailable,
+            ),
+            Self::Ours(Failure::StoreUnavailable) => (
+                503,
+                E::TemporarilyUnavailable,
+                "The request cannot be answered at the moment.",
+                R::StoreUnavailable,
             ),
             Self::Ours(Failure::UpstreamUnavailable) => (
                 502,
@@ -378,12 +427,23 @@ impl Refusal {
             | Self::Client(_)
             | Self::Request(_)
             | Self::SubjectToken(_)
-            | Self::Policy(_) => (Blame::Caller, Level::Info),
+            | Self::Policy(_)
+            | Self::Refresh(
+                RefreshError::Unknown
+                | RefreshError::Expired
+                | RefreshError::Revoked
+                | RefreshError::PolicyWithdrawn,
+            ) => (Blame::Caller, Level::Info),
+            // Somebody has a token that is not theirs.
+            Self::Refresh(RefreshError::Reused | RefreshError::OtherClient) => {
+                (Blame::Caller, Level::Warn)
+            }
             Self::Ours(Failure::Internal | Failure::SigningUnavailable) => {
                 (Blame::Us, Level::Error)
             }
             Self::Ours(
                 Failure::KeysUnavailable
+                | Failure::StoreUnavailable
                 | Failure::UpstreamUnavailable
                 | Failure::UpstreamTimeout
                 | Failure::CallerUnproven
@@ -433,6 +493,15 @@ impl Refusal {
             SubjectTokenError::IssuerDisabled,
             SubjectTokenError::IssuerNotAllowed,
         ];
+        let once = [SubjectTokenError::JwtIdMissing, SubjectTokenError::Replayed];
+        let refresh = [
+            RefreshError::Unknown,
+            RefreshError::Expired,
+            RefreshError::Reused,
+            RefreshError::Revoked,
+            RefreshError::OtherClient,
+            RefreshError::PolicyWithdrawn,
+        ];
         let verify = [
             VerifyError::Type,
             VerifyError::Algorithm,
@@ -451,6 +520,7 @@ impl Refusal {
         let ours = [
             Failure::KeysUnavailable,
             Failure::SigningUnavailable,
+            Failure::StoreUnavailable,
             Failure::UpstreamUnavailable,
             Failure::UpstreamTimeout,
             Failure::CallerUnproven,
@@ -461,13 +531,15 @@ impl Refusal {
             .into_iter()
             .map(SubjectTokenError::Unverified)
             .chain(issuer)
-            .chain(verify.into_iter().map(SubjectTokenError::Verify));
+            .chain(verify.into_iter().map(SubjectTokenError::Verify))
+            .chain(once);
         form.into_iter()
             .map(Self::Form)
             .chain(client.into_iter().map(Self::Client))
             .chain(request.into_iter().map(Self::Request))
             .chain(token.map(Self::SubjectToken))
             .chain([PolicyError::Target, PolicyError::Scope].map(Self::Policy))
+            .chain(refresh.into_iter().map(Self::Refresh))
             .chain(ours.into_iter().map(Self::Ours))
             .collect()
     }

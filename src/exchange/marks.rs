@@ -1,11 +1,12 @@
-//! The marks of an exchange in bytes that are no proper form: the grant's URN and the name
-//! `subject_token`, in whatever spelling some parser could read them.
+//! The marks of what is ours in bytes that are no proper form: the grant's URN, the name
+//! `subject_token`, and a refresh token of ours, in whatever spelling some parser could read them.
 //!
 //! What is decided here from another reading of the same bytes than the upstream's would be a way
 //! around us, so every reading counts: percent-decoding more than once, escapes of JSON and HTML,
 //! UTF-16, overlong UTF-8, any case. What can be written so that no such reading finds it is not
 //! looked into but refused: other charsets, other media types, parts that are encoded once more.
 
+use super::family;
 use crate::oauth::grant_type;
 
 const SUBJECT_TOKEN: &str = "subject_token";
@@ -76,6 +77,7 @@ fn is_marked(text: &[u8]) -> bool {
     let has = |needle: &str| memchr::memmem::find(&lower, needle.as_bytes()).is_some();
     has(SUBJECT_TOKEN)
         || has(grant_type::TOKEN_EXCHANGE)
+        || has(family::PREFIX)
         // A field that says in which charset all others are (RFC 7578 §4.6).
         || has("_charset_")
         // A part of a multipart body that is encoded once more can't be looked into.

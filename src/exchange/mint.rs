@@ -1,21 +1,24 @@
-//! The replacement token: a JWT access token (RFC 9068 §2).
+//! The replacement token: a JWT access token (RFC 9068 §2), or an opaque one that stands for the same
+//! claims.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
+use super::MintedRecord;
+use super::client::Format;
+use super::error::Failure;
+use super::family::Family;
+use super::opaque::{OpaqueAccessToken, OpaqueId};
 use super::policy::Permit;
-use crate::jwt::verify::VerifyError;
+use super::token_id::{Entropy, FamilyId, IssuerTag, JwtId};
+use crate::jwt::sign::SigningKeys;
 use crate::time::Timestamp;
 
 /// `typ` of a minted token (RFC 9068 §2.1).
 pub const TYP: &str = "at+jwt";
 
-/// 128 random bits, so that no two tokens have one `jti` (RFC 9068 §2.2).
-pub type TokenId = [u8; 16];
-
-/// The claims of a token that is to be signed. Made by [`mint`] alone.
+/// The claims of a token that is to be handed out. Made by [`mint`] alone.
 pub struct Minted {
     issuer: String,
     subject: String,
@@ -23,22 +26,15 @@ pub struct Minted {
     client_id: String,
     issued_at: Timestamp,
     expires_at: Timestamp,
+    id: JwtId,
     jwt_id: String,
     scope: Option<String>,
     copied: Vec<(String, Value)>,
 }
 
 impl Minted {
-    pub fn jwt_id(&self) -> &str {
-        &self.jwt_id
-    }
-
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
-    }
-
-    pub fn audiences(&self) -> &[String] {
-        &self.audiences
     }
 
     pub const fn expires_at(&self) -> Timestamp {
@@ -48,6 +44,17 @@ impl Minted {
     /// Seconds, at least 1.
     pub const fn expires_in(&self) -> u64 {
         self.expires_at.since(self.issued_at).as_secs()
+    }
+
+    /// What may be logged of it.
+    pub(super) fn record(&self, kid: Option<String>) -> MintedRecord {
+        MintedRecord {
+            jwt_id: self.jwt_id.clone(),
+            audiences: self.audiences.clone(),
+            scope: self.scope.clone(),
+            expires_at: self.expires_at,
+            kid,
+        }
     }
 }
 
@@ -80,43 +87,88 @@ impl Serialize for Minted {
     }
 }
 
-/// Makes the claims that a permit allows. The token never outlives the subject token unless the
-/// application may, and lives at least a second: a subject token past its `exp` is refused here
-/// even where the clock skew let it by.
-pub fn mint(
-    permit: &Permit<'_>,
+/// Makes the claims that a permit allows. The token never outlives what the permit says, and lives
+/// at least a second: `None` where that can't be.
+pub(super) fn mint(
+    permit: &Permit,
     issuer: &str,
-    token_id: TokenId,
+    family: Option<FamilyId>,
+    random: [u8; 16],
     now: Timestamp,
-) -> Result<Minted, VerifyError> {
-    let application = permit.client.application();
-    let subject = permit.subject.get();
-    let settings = application.access_token;
-    let mut expires_at = now.plus(settings.lifetime);
-    if !settings.outlive_subject {
-        expires_at = expires_at.min(subject.expires_at);
-    }
+) -> Option<Minted> {
+    let grant = &permit.grant;
+    let expires_at = now.plus(permit.lifetime).min(permit.not_after);
     if expires_at <= now {
-        return Err(VerifyError::Expired);
+        return None;
     }
-    let copied = permit
-        .issuer
-        .claims
-        .iter()
-        .filter_map(|mapping| {
-            let value = subject.all.get(&mapping.subject)?;
-            Some((mapping.minted.clone(), value.clone()))
-        })
-        .collect();
-    Ok(Minted {
+    let id = JwtId { random, issuer: IssuerTag::of(&grant.issuer), family };
+    Some(Minted {
         issuer: issuer.to_owned(),
-        subject: format!("{}{}", permit.issuer.subject_prefix, subject.subject),
-        audiences: permit.audiences.clone(),
-        client_id: application.client_id.clone(),
+        subject: grant.subject.clone(),
+        audiences: grant.audiences.clone(),
+        client_id: grant.client_id.clone(),
         issued_at: now,
         expires_at,
-        jwt_id: URL_SAFE_NO_PAD.encode(token_id),
-        scope: (!permit.scope.is_empty()).then(|| permit.scope.to_string()),
-        copied,
+        id,
+        jwt_id: id.to_string(),
+        scope: (!grant.scope.is_empty()).then(|| grant.scope.to_string()),
+        copied: grant.claims.clone(),
     })
+}
+
+/// An access token as it is handed out.
+#[derive(Debug)]
+pub(super) struct Access {
+    pub(super) token: Zeroizing<String>,
+    /// What an opaque one stands for.
+    pub(super) opaque: Option<OpaqueAccessToken>,
+    /// The key that signed a JWT.
+    pub(super) kid: Option<String>,
+}
+
+/// Gives what was minted, and nothing else, its form: signed with the first key whose time has come,
+/// or kept under an opaque name.
+pub(super) fn access_token(
+    minted: &Minted,
+    format: Format,
+    keys: &SigningKeys,
+    entropy: &Entropy,
+    now: Timestamp,
+) -> Result<Access, Failure> {
+    match format {
+        Format::Jwt => {
+            let key = keys.active(now).ok_or(Failure::SigningUnavailable)?;
+            let token = key.sign(TYP, minted).map_err(|_| Failure::SigningUnavailable)?;
+            let kid = Some(key.kid().to_owned());
+            Ok(Access { token: Zeroizing::new(token), opaque: None, kid })
+        }
+        Format::Opaque => {
+            let claims = serde_json::to_vec(minted).map_err(|_| Failure::Internal)?;
+            let locator = minted.id.family.map_or(minted.id.random, |family| family.0);
+            let (token, id) = OpaqueId::new(locator, &entropy.opaque_token);
+            let opaque = OpaqueAccessToken { id, claims, expires_at: minted.expires_at };
+            Ok(Access { token, opaque: Some(opaque), kid: None })
+        }
+    }
+}
+
+/// What was granted, and what has to be kept before anybody is told.
+#[derive(Debug)]
+pub struct Issued {
+    pub granted: super::Granted,
+    pub kept: Kept,
+}
+
+/// What has to be kept of an answer, all of it or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// A family that begins, or that has rotated.
+    pub family: Option<Family>,
+    pub opaque: Option<OpaqueAccessToken>,
+}
+
+impl Kept {
+    pub const fn is_nothing(&self) -> bool {
+        self.family.is_none() && self.opaque.is_none()
+    }
 }

@@ -1,29 +1,44 @@
 //! The exchange itself (RFC 8693): the steps in order, each a pure function of values.
 //!
-//! Form → client → grant → parameters → subject token → policy → mint. Secrets and keys are needed
-//! in the middle, so the core stops twice and asks: [`SecretCheck`](client::SecretCheck) for a
-//! comparison that may take milliseconds, [`Pending`] for the keys of one issuer.
+//! Form → client → grant → parameters → subject token → policy → mint. Secrets, keys and what is kept
+//! are needed in the middle, so the core stops and asks: [`SecretCheck`](client::SecretCheck) for a
+//! comparison that may take milliseconds, [`Pending`] for the keys of one issuer, [`Approved`] for
+//! whether a token comes for the first time. [`Issued`] says what to keep before the answer leaves.
+//!
+//! [`refresh`] has the same steps for a refresh token, [`issued`] those for a token that is
+//! introspected or revoked.
 
 pub mod client;
+pub mod cut_off;
 pub mod error;
+pub mod family;
+pub mod grant;
+pub mod issued;
 mod marks;
 pub mod mint;
+pub mod opaque;
 pub mod policy;
+pub mod refresh;
 pub mod request;
 pub mod subject;
+pub mod token_id;
 
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use self::client::{AuthenticatedClient, ClientError};
-use self::error::{Failure, Refusal};
-use self::mint::{Minted, TokenId};
+use self::error::Refusal;
+use self::family::Family;
+use self::mint::{Access, Issued, Kept};
 use self::policy::{Permit, Policy, UnknownIssuers};
 use self::request::ExchangeRequest;
-use self::subject::{PendingSubject, SubjectTokenError, TrustedIssuer};
+use self::subject::{Once, PendingSubject, SubjectTokenError, TrustedIssuer};
+use self::token_id::{Entropy, FamilyId};
 use crate::jwt::key_set::KeySet;
 use crate::jwt::sign::SigningKeys;
 use crate::jwt::unverified::UnverifiedToken;
-use crate::jwt::verify::verify;
+use crate::jwt::verify::{VerifyError, verify};
 use crate::oauth::form::Form;
 use crate::oauth::grant_type;
 use crate::oauth::token_type::TokenType;
@@ -41,17 +56,20 @@ pub struct Record {
     pub subject: Option<String>,
     /// `jti` of the subject token, once verified.
     pub subject_jwt_id: Option<String>,
+    /// The refresh token family, once its token is known to be ours, or once it has begun.
+    pub family: Option<FamilyId>,
     /// What was granted.
     pub minted: Option<MintedRecord>,
 }
 
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client, issuer, subject: _, subject_jwt_id, minted } = self;
+        let Self { client, issuer, subject: _, subject_jwt_id, family, minted } = self;
         f.debug_struct("Record")
             .field("client", client)
             .field("issuer", issuer)
             .field("subject_jwt_id", subject_jwt_id)
+            .field("family", family)
             .field("minted", minted)
             .finish_non_exhaustive()
     }
@@ -64,7 +82,8 @@ pub struct MintedRecord {
     pub audiences: Vec<String>,
     pub scope: Option<String>,
     pub expires_at: Timestamp,
-    pub kid: String,
+    /// The key that signed it; an opaque token has none.
+    pub kid: Option<String>,
 }
 
 /// An exchange that waits for the keys of one issuer.
@@ -78,11 +97,13 @@ pub struct Pending {
 /// A token to hand out.
 #[derive(Clone)]
 pub struct Granted {
-    pub access_token: String,
-    pub issued_token_type: TokenType,
+    pub access_token: Zeroizing<String>,
+    /// Of an exchange alone (RFC 8693 §2.2.1).
+    pub issued_token_type: Option<TokenType>,
     /// Seconds.
     pub expires_in: u64,
     pub scope: Option<String>,
+    pub refresh_token: Option<Zeroizing<String>>,
 }
 
 impl std::fmt::Debug for Granted {
@@ -153,44 +174,78 @@ impl Pending {
         self.subject.candidate.has_key_in(keys)
     }
 
-    /// Verifies, permits, mints and signs.
-    pub fn finish(
+    /// Verifies and permits.
+    pub fn approve(
         self,
         keys: &KeySet,
-        signing_keys: &SigningKeys,
-        policy: &Policy,
-        token_id: TokenId,
         now: Timestamp,
         record: &mut Record,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Approved, Refusal> {
         let Self { client, request, subject: PendingSubject { issuer, candidate } } = self;
         let subject =
             verify(candidate, &issuer.rules, keys, now).map_err(SubjectTokenError::from)?;
         record.subject = Some(subject.get().subject.clone());
         record.subject_jwt_id.clone_from(&subject.get().jwt_id);
-        let permit = Permit::new(&client, &issuer, &subject, &request)?;
-        let minted = mint::mint(&permit, policy.authorization_server(), token_id, now)
-            .map_err(SubjectTokenError::from)?;
-        let (access_token, kid) = sign(&minted, signing_keys, now)?;
-        record.minted = Some(MintedRecord {
-            jwt_id: minted.jwt_id().to_owned(),
-            audiences: minted.audiences().to_vec(),
-            scope: minted.scope().map(str::to_owned),
-            expires_at: minted.expires_at(),
-            kid,
-        });
-        Ok(Granted {
-            access_token,
-            issued_token_type: request.requested,
-            expires_in: minted.expires_in(),
-            scope: minted.scope().map(str::to_owned),
-        })
+        let once = match Once::of(&issuer, subject.get()) {
+            Some(once) if issuer.once => Some(once),
+            None if issuer.once => return Err(SubjectTokenError::JwtIdMissing.into()),
+            Some(_) | None => None,
+        };
+        let permit = Permit::new(&client, &issuer, &subject, &request, now)?;
+        Ok(Approved { client, request, permit, once })
     }
 }
 
-/// Signs what was minted, and nothing else, with the first key whose time has come.
-fn sign(minted: &Minted, keys: &SigningKeys, now: Timestamp) -> Result<(String, String), Failure> {
-    let key = keys.active(now).ok_or(Failure::SigningUnavailable)?;
-    let token = key.sign(mint::TYP, minted).map_err(|_| Failure::SigningUnavailable)?;
-    Ok((token, key.kid().to_owned()))
+/// An exchange that is to be granted, unless its subject token was exchanged before and must not be.
+#[derive(Debug)]
+pub struct Approved {
+    client: AuthenticatedClient,
+    request: ExchangeRequest,
+    permit: Permit,
+    once: Option<Once>,
+}
+
+impl Approved {
+    /// What is to be remembered before anything is minted, where the token is accepted once only.
+    /// Where it is remembered already, the exchange is refused as [`SubjectTokenError::Replayed`].
+    pub const fn once(&self) -> Option<&Once> {
+        self.once.as_ref()
+    }
+
+    /// Mints and signs. The answer may only leave once what is to be kept is kept.
+    pub fn mint(
+        self,
+        signing_keys: &SigningKeys,
+        policy: &Policy,
+        entropy: &Entropy,
+        now: Timestamp,
+        record: &mut Record,
+    ) -> Result<Issued, Refusal> {
+        let Self { client, request, permit, once: _ } = self;
+        let application = client.application();
+        let family = application.may_refresh().then_some(entropy.family);
+        let issuer = policy.authorization_server();
+        let minted = mint::mint(&permit, issuer, family, entropy.jwt_id, now)
+            .ok_or(SubjectTokenError::Verify(VerifyError::Expired))?;
+        let format = application.access_token.format;
+        let Access { token: access_token, opaque, kid } =
+            mint::access_token(&minted, format, signing_keys, entropy, now)?;
+        let begun = family.map(|_| {
+            let settings = &application.refresh_token;
+            Family::begin(permit.grant, settings, minted.expires_at(), entropy)
+        });
+        let (family, refresh_token) = begun.unzip();
+        record.family = family.as_ref().map(|family| family.id);
+        record.minted = Some(minted.record(kid));
+        Ok(Issued {
+            granted: Granted {
+                access_token,
+                issued_token_type: Some(request.requested),
+                expires_in: minted.expires_in(),
+                scope: minted.scope().map(str::to_owned),
+                refresh_token: refresh_token.map(|token| token.to_text()),
+            },
+            kept: Kept { family, opaque },
+        })
+    }
 }

@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use super::client::{Application, AuthenticatedClient, Credentials, SecretCheck};
+use super::error::Refusal;
+use super::family::Family;
+use super::grant::Grant;
+use super::refresh::{RefreshError, RefreshRequest};
 use super::request::ExchangeRequest;
 use super::subject::TrustedIssuer;
 use crate::jwt::claims::Claims;
 use crate::jwt::verify::Verified;
-use crate::oauth::scope::Scope;
 use crate::secret::StoredSecret;
+use crate::time::Timestamp;
 
 /// Why an authenticated client with a good token still gets nothing.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -31,6 +36,13 @@ pub enum UnknownIssuers {
     Forward,
 }
 
+/// A client that may introspect tokens that are meant for some audiences, beside those for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceServer {
+    pub client_id: String,
+    pub audiences: Vec<String>,
+}
+
 /// Every table that a decision is taken from.
 #[derive(Debug)]
 pub struct Policy {
@@ -42,6 +54,7 @@ pub struct Policy {
     in_order: Vec<Arc<Application>>,
     /// The costly secrets that are compared where a caller is refused.
     padding: Arc<[StoredSecret]>,
+    resource_servers: Vec<ResourceServer>,
 }
 
 impl Policy {
@@ -64,7 +77,25 @@ impl Policy {
         let padding = padding(applications.values());
         let issuers =
             issuers.into_iter().map(|issuer| (issuer.rules.issuer.clone(), issuer)).collect();
-        Self { issuer: issuer.into(), unknown_issuers, issuers, applications, in_order, padding }
+        Self {
+            issuer: issuer.into(),
+            unknown_issuers,
+            issuers,
+            applications,
+            in_order,
+            padding,
+            resource_servers: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn with_resource_servers(mut self, resource_servers: Vec<ResourceServer>) -> Self {
+        self.resource_servers = resource_servers;
+        self
+    }
+
+    pub fn resource_servers(&self) -> &[ResourceServer] {
+        &self.resource_servers
     }
 
     /// `iss` of minted tokens.
@@ -123,39 +154,104 @@ fn padding<'a>(applications: impl Iterator<Item = &'a Arc<Application>>) -> Arc<
 /// That a named rule lets this client have a token for this subject, these audiences and this
 /// scope. `mint` takes nothing else.
 #[derive(Debug)]
-pub struct Permit<'a> {
-    pub(super) client: &'a AuthenticatedClient,
-    pub(super) issuer: &'a TrustedIssuer,
-    pub(super) subject: &'a Verified<Claims>,
-    pub(super) audiences: Vec<String>,
-    pub(super) scope: Scope,
+pub struct Permit {
+    pub(super) grant: Grant,
+    /// Of the access token.
+    pub(super) lifetime: Duration,
+    /// The access token expires then at the latest.
+    pub(super) not_after: Timestamp,
 }
 
-impl<'a> Permit<'a> {
+impl Permit {
     /// Holds what is asked for to what the application may have. Nothing asked for is the first of
     /// its audiences, and no scope.
     pub(super) fn new(
-        client: &'a AuthenticatedClient,
-        issuer: &'a TrustedIssuer,
-        subject: &'a Verified<Claims>,
+        client: &AuthenticatedClient,
+        issuer: &TrustedIssuer,
+        subject: &Verified<Claims>,
         request: &ExchangeRequest,
+        now: Timestamp,
     ) -> Result<Self, PolicyError> {
         let application = client.application();
-        let mut audiences: Vec<String> = Vec::new();
-        for target in &request.targets {
-            if !application.audiences.contains(target) {
-                return Err(PolicyError::Target);
-            }
-            if !audiences.contains(target) {
-                audiences.push(target.clone());
-            }
-        }
+        let first = || application.audiences.first().cloned().into_iter().collect();
+        let audiences = narrowed(&request.targets, &application.audiences)?.unwrap_or_else(first);
         if audiences.is_empty() {
-            audiences.push(application.audiences.first().ok_or(PolicyError::Target)?.clone());
+            return Err(PolicyError::Target);
         }
         if !request.scope.is_subset_of(&application.scopes) {
             return Err(PolicyError::Scope);
         }
-        Ok(Self { client, issuer, subject, audiences, scope: request.scope.clone() })
+        let subject = subject.get();
+        let copied = issuer.claims.iter().filter_map(|mapping| {
+            Some((mapping.minted.clone(), subject.all.get(&mapping.subject)?.clone()))
+        });
+        let settings = application.access_token;
+        Ok(Self {
+            grant: Grant {
+                client_id: application.client_id.clone(),
+                issuer: subject.issuer.clone(),
+                subject_of_issuer: subject.subject.clone(),
+                subject: issuer.subject_of(&subject.subject),
+                audiences,
+                scope: request.scope.clone(),
+                claims: copied.collect(),
+                granted_at: now,
+            },
+            lifetime: settings.lifetime,
+            not_after: if settings.outlive_subject { Timestamp::MAX } else { subject.expires_at },
+        })
     }
+
+    /// Holds what was granted once to the policy of now, and what is asked for to what is left.
+    pub(super) fn again(
+        client: &AuthenticatedClient,
+        family: &Family,
+        request: &RefreshRequest,
+        policy: &Policy,
+    ) -> Result<Self, Refusal> {
+        let (application, grant) = (client.application(), &family.grant);
+        let issuer = policy
+            .issuer(&grant.issuer)
+            .filter(|issuer| issuer.enabled && application.may_use(issuer))
+            .ok_or(RefreshError::PolicyWithdrawn)?;
+        let has_audiences =
+            grant.audiences.iter().all(|audience| application.audiences.contains(audience));
+        let is_same_subject = issuer.subject_of(&grant.subject_of_issuer) == grant.subject;
+        if !has_audiences || !is_same_subject {
+            return Err(RefreshError::PolicyWithdrawn.into());
+        }
+        let audiences = narrowed(&request.targets, &grant.audiences)?
+            .unwrap_or_else(|| grant.audiences.clone());
+        // RFC 6749 §6: what is asked for must not go beyond what was granted. What is not asked for
+        // by name shrinks with the configuration.
+        let scope = match &request.scope {
+            Some(scope) if scope.is_subset_of(&grant.scope) => scope,
+            Some(_) => return Err(PolicyError::Scope.into()),
+            None => &grant.scope.and(&application.scopes),
+        };
+        if !scope.is_subset_of(&application.scopes) {
+            return Err(PolicyError::Scope.into());
+        }
+        let is_mapped = |name: &str| issuer.claims.iter().any(|mapping| mapping.minted == name);
+        let claims = grant.claims.iter().filter(|(name, _)| is_mapped(name)).cloned().collect();
+        Ok(Self {
+            grant: Grant { audiences, scope: scope.clone(), claims, ..grant.clone() },
+            lifetime: application.access_token.lifetime,
+            not_after: family.expires_at,
+        })
+    }
+}
+
+/// The targets that are asked for, each once; `None` where none is.
+fn narrowed(targets: &[String], allowed: &[String]) -> Result<Option<Vec<String>>, PolicyError> {
+    let mut audiences: Vec<String> = Vec::new();
+    for target in targets {
+        if !allowed.contains(target) {
+            return Err(PolicyError::Target);
+        }
+        if !audiences.contains(target) {
+            audiences.push(target.clone());
+        }
+    }
+    Ok((!audiences.is_empty()).then_some(audiences))
 }

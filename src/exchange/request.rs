@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::marks;
+use super::{marks, refresh};
 use crate::oauth::form::{self, Form, FormError, is_form_content_type};
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
@@ -46,6 +46,8 @@ pub struct TokenPathRequest<'a> {
 pub enum Recognised {
     /// An exchange, for us to answer.
     Exchange(Form),
+    /// The refresh of a token that we minted, for us to answer.
+    Refresh(Form),
     /// Something that has nothing to do with us, for the upstream.
     Other,
 }
@@ -92,6 +94,16 @@ impl TokenPathRequest<'_> {
                     return Err(FormError::InQuery);
                 }
                 Ok(Recognised::Exchange(form))
+            }
+            Ok(form)
+                if form.get("grant_type") == Some(grant_type::REFRESH_TOKEN)
+                    && form.get("refresh_token").is_some_and(refresh::is_ours)
+                    && form.get("subject_token").is_none() =>
+            {
+                if self.query.is_some_and(names_credentials) {
+                    return Err(FormError::InQuery);
+                }
+                Ok(Recognised::Refresh(form))
             }
             Ok(_) if marks::stand_in(self.body) => Err(FormError::Malformed),
             Err(error) if marks::stand_in(self.body) => Err(error),

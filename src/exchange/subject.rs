@@ -6,8 +6,11 @@ use thiserror::Error;
 
 use super::client::AuthenticatedClient;
 use super::policy::Policy;
+use crate::jwt::claims::Claims;
 use crate::jwt::unverified::{UnverifiedError, UnverifiedToken};
 use crate::jwt::verify::{Candidate, Rules, VerifyError};
+use crate::secret::sha256;
+use crate::time::Timestamp;
 
 /// Why a subject token is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -22,6 +25,32 @@ pub enum SubjectTokenError {
     IssuerNotAllowed,
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error("the token has no `jti`, and its issuer's tokens are accepted once only")]
+    JwtIdMissing,
+    #[error("the token was exchanged before, and its issuer's tokens are accepted once only")]
+    Replayed,
+}
+
+/// A token that is accepted once only, as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// SHA-256 of `iss` and `jti`, each after its length as 8 octets, big-endian. The token itself
+    /// would be of no use: a signature can have more than one form.
+    pub key: [u8; 32],
+    /// From then on the token is refused in any case.
+    pub until: Timestamp,
+}
+
+impl Once {
+    pub(super) fn of(issuer: &TrustedIssuer, claims: &Claims) -> Option<Self> {
+        let mut bytes = Vec::new();
+        for part in [&claims.issuer, claims.jwt_id.as_ref()?] {
+            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        let until = claims.expires_at.plus(issuer.rules.clock_skew);
+        Some(Self { key: sha256(&bytes), until })
+    }
 }
 
 /// A third party whose JWTs are accepted.
@@ -35,6 +64,15 @@ pub struct TrustedIssuer {
     pub claims: Vec<ClaimMapping>,
     /// Put before `sub`.
     pub subject_prefix: String,
+    /// Each token is accepted once only, by its `jti`, which is then required.
+    pub once: bool,
+}
+
+impl TrustedIssuer {
+    /// `sub` of minted tokens for this `sub` of the issuer's.
+    pub(super) fn subject_of(&self, subject: &str) -> String {
+        format!("{}{subject}", self.subject_prefix)
+    }
 }
 
 /// A claim of the minted token and the claim of the subject token that it is copied from.
@@ -84,8 +122,7 @@ pub(super) fn issuer_of(
     if !issuer.enabled {
         return Err(SubjectTokenError::IssuerDisabled);
     }
-    let allowed = client.application().trusted_token_issuers.as_ref();
-    if allowed.is_some_and(|names| !names.contains(&issuer.name)) {
+    if !client.application().may_use(issuer) {
         return Err(SubjectTokenError::IssuerNotAllowed);
     }
     Ok(Arc::clone(issuer))

@@ -322,6 +322,10 @@ impl KeySet {
     /// A named key is chosen by its name; where no key has that name, or none is named, the keys
     /// without a name are what is left, as those of certificates. A token that names no key can be
     /// meant for a named one only where a single key fits.
+    pub fn has_kid(&self, kid: &str) -> bool {
+        self.0.iter().any(|key| key.kid() == Some(kid))
+    }
+
     pub fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<&VerificationKey> {
         let fitting = || self.0.iter().filter(move |key| key.algorithms.contains(algorithm));
         let named: Vec<_> = match kid {

@@ -16,6 +16,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::algorithm::Algorithm;
+use super::key_set::{KeySet, KeySetError};
 use crate::secret::sha256;
 use crate::time::Timestamp;
 
@@ -258,6 +259,13 @@ impl SigningKeys {
             key.not_before.is_none_or(|not_before| not_before <= now)
                 && !key.is_withheld.load(Ordering::Relaxed)
         })
+    }
+
+    /// The public halves, to verify with what was signed here.
+    pub fn verification_keys(&self) -> Result<KeySet, KeySetError> {
+        let keys: Vec<&PublicJwk> = self.iter().map(SigningKey::jwk).collect();
+        let document = serde_json::json!({ "keys": keys }).to_string();
+        KeySet::from_jwks(document.as_bytes()).map(|(keys, _)| keys)
     }
 
     /// Keeps those keys from signing whose `kid` is one of these, and lets all others sign.

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::compact::{Compact, CompactError};
 use super::json;
+use super::key_set::KeySet;
 
 /// The longest `kid` that is looked up, in bytes. A longer one names no key.
 pub const MAX_KID: usize = 256;
@@ -79,6 +80,11 @@ impl UnverifiedToken {
             Some(Value::String(issuer)) => Ok(Some(issuer)),
             Some(_) => Err(UnverifiedError::Issuer),
         }
+    }
+
+    /// Whether the header names one of these keys.
+    pub fn names_key_of(&self, keys: &KeySet) -> bool {
+        self.unverified_kid.as_deref().is_some_and(|kid| keys.has_kid(kid))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::algorithm::{Algorithm, AlgorithmSet};
@@ -101,6 +101,20 @@ impl Candidate {
     pub fn has_key_in(&self, keys: &KeySet) -> bool {
         !keys.candidates(self.token.unverified_kid.as_deref(), self.algorithm).is_empty()
     }
+
+    /// What stands in the token, if one of these keys signed it.
+    fn claims(self, keys: &KeySet) -> Result<Map<String, Value>, VerifyError> {
+        let Self { token, algorithm } = self;
+        let tried = keys.candidates(token.unverified_kid.as_deref(), algorithm);
+        if tried.is_empty() {
+            return Err(VerifyError::KeyUnknown);
+        }
+        let (signature, input) = (token.compact.signature(), token.compact.signing_input());
+        if !tried.iter().any(|key| key.verifies(signature, input, algorithm)) {
+            return Err(VerifyError::Signature);
+        }
+        Ok(token.unverified_claims)
+    }
 }
 
 /// Something of a token whose signature, issuer, audience, times and type hold.
@@ -113,6 +127,21 @@ impl<T> Verified<T> {
     }
 }
 
+/// The claims of a token of our own, of this type, by our own keys. What we sign is right: nothing
+/// but the signature is asked.
+pub fn signed_claims(
+    token: UnverifiedToken,
+    typ: &str,
+    keys: &KeySet,
+) -> Result<Verified<Map<String, Value>>, VerifyError> {
+    let own = MediaType::new(token.unverified_typ.as_deref().unwrap_or_default());
+    if own != MediaType::new(typ) {
+        return Err(VerifyError::Type);
+    }
+    let algorithm = Algorithm::parse(&token.unverified_alg).ok_or(VerifyError::Algorithm)?;
+    Candidate { token, algorithm }.claims(keys).map(Verified)
+}
+
 /// Holds a token to the rules of its issuer, by keys of that issuer.
 pub fn verify(
     candidate: Candidate,
@@ -120,17 +149,8 @@ pub fn verify(
     keys: &KeySet,
     now: Timestamp,
 ) -> Result<Verified<Claims>, VerifyError> {
-    let Candidate { token, algorithm } = candidate;
-    let tried = keys.candidates(token.unverified_kid.as_deref(), algorithm);
-    if tried.is_empty() {
-        return Err(VerifyError::KeyUnknown);
-    }
-    let (signature, input) = (token.compact.signature(), token.compact.signing_input());
-    if !tried.iter().any(|key| key.verifies(signature, input, algorithm)) {
-        return Err(VerifyError::Signature);
-    }
     // From here on the claims are the issuer's own words.
-    let claims = token.unverified_claims;
+    let claims = candidate.claims(keys)?;
     let issuer = match claims.get("iss") {
         Some(Value::String(issuer)) if *issuer == rules.issuer => issuer.clone(),
         _ => return Err(VerifyError::Claims),
@@ -159,7 +179,7 @@ pub fn verify(
 
 /// `exp`, `nbf` and `iat` against the clock (RFC 7519 §4.1.4 to §4.1.6).
 fn times(
-    claims: &serde_json::Map<String, Value>,
+    claims: &Map<String, Value>,
     rules: &Rules,
     now: Timestamp,
 ) -> Result<(Timestamp, Option<Timestamp>), VerifyError> {

@@ -1,4 +1,4 @@
-//! The two answers of a token endpoint: success (RFC 8693 §2.2.1) and error (RFC 6749 §5.2).
+//! The two answers of a token endpoint: success (RFC 6749 §5.1, RFC 8693 §2.2.1) and error (RFC 6749 §5.2).
 
 use serde::Serialize;
 
@@ -8,12 +8,15 @@ use super::error_code::ErrorCode;
 #[derive(Clone, Serialize)]
 pub struct TokenResponse<'a> {
     pub access_token: &'a str,
-    pub issued_token_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<&'a str>,
     pub token_type: &'a str,
     /// Seconds.
     pub expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<&'a str>,
 }
 
 impl std::fmt::Debug for TokenResponse<'_> {

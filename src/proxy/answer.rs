@@ -10,6 +10,7 @@ use super::token_endpoint::decision_id;
 use crate::exchange::Granted;
 use crate::exchange::error::{Blame, Outcome, Refusal};
 use crate::oauth::response::{TokenResponse, error_body};
+use crate::oauth::token_type::TokenType;
 
 /// Names the decision in the audit log.
 pub const DECISION: HeaderName = HeaderName::from_static("cambio-decision");
@@ -54,14 +55,15 @@ impl Answer {
         Self { status, headers, body: format!("{text}\n").into() }
     }
 
-    /// RFC 8693 §2.2.1.
+    /// RFC 6749 §5.1, RFC 8693 §2.2.1.
     pub fn granted(granted: &Granted, decision: &str) -> Self {
         let response = TokenResponse {
             access_token: &granted.access_token,
-            issued_token_type: granted.issued_token_type.as_str(),
+            issued_token_type: granted.issued_token_type.map(TokenType::as_str),
             token_type: "Bearer",
             expires_in: granted.expires_in,
             scope: granted.scope.as_deref(),
+            refresh_token: granted.refresh_token.as_ref().map(|token| token.as_str()),
         };
         serde_json::to_string(&response).map_or_else(
             |_| {

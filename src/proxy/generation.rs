@@ -21,6 +21,7 @@ use super::tls;
 use super::token_endpoint::TokenEndpoint;
 use crate::config::Config;
 use crate::keys::KeyRing;
+use crate::store::{OpenError, Slot};
 use crate::telemetry::metrics::Metrics;
 
 /// Idle connections to the upstream that are kept, for each thread.
@@ -35,6 +36,8 @@ pub enum GenerationError {
     Upstream,
     #[error("the system's certificate authorities can't be loaded; name them in upstream.ca")]
     SystemRoots,
+    #[error(transparent)]
+    Store(#[from] OpenError),
     #[error("the certificate of listener {0} can't be used: {1}")]
     Certificate(SocketAddr, #[source] rustls::Error),
 }
@@ -44,6 +47,7 @@ pub enum GenerationError {
 pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub token_endpoint: TokenEndpoint,
+    pub store: Arc<Slot>,
     /// From then on no connection is kept for another request.
     pub is_stopping: AtomicBool,
 }

@@ -12,13 +12,20 @@ use crate::clock;
 use crate::config::Config;
 use crate::exchange::client::{AuthenticatedClient, Credentials};
 use crate::exchange::error::{Failure, Refusal};
-use crate::exchange::mint::TokenId;
+use crate::exchange::refresh::{self, Refused};
 use crate::exchange::request::{Recognised, TokenPathRequest};
+use crate::exchange::subject::SubjectTokenError;
+use crate::exchange::token_id::Entropy;
 use crate::exchange::{self, Granted, Record};
 use crate::keys::KeyRing;
 use crate::oauth::form::Form;
-use crate::telemetry::audit;
+use crate::store::{Slot, StoreError};
+use crate::telemetry::audit::{self, Asked};
 use crate::telemetry::metrics::Metrics;
+
+/// How often a refresh is judged that others overtake. The one that is overtaken finds its token
+/// spent, or its successor: a second time is enough.
+const ATTEMPTS: usize = 3;
 
 /// A buffered request to a token path.
 #[derive(Clone, Copy)]
@@ -42,17 +49,18 @@ pub enum Disposition {
     Answer(Answer),
 }
 
-/// Answers token exchanges.
+/// Answers token exchanges, and refreshes of what was minted here.
 #[derive(Debug)]
 pub struct TokenEndpoint {
     metrics: Arc<Metrics>,
     verdicts: ClientVerdicts,
+    store: Arc<Slot>,
 }
 
 impl TokenEndpoint {
     /// `None` where the system has no random numbers.
-    pub fn new(metrics: Arc<Metrics>) -> Option<Self> {
-        Some(Self { metrics, verdicts: ClientVerdicts::new()? })
+    pub fn new(metrics: Arc<Metrics>, store: Arc<Slot>) -> Option<Self> {
+        Some(Self { metrics, verdicts: ClientVerdicts::new()?, store })
     }
 
     /// Decides, audits and counts.
@@ -64,23 +72,29 @@ impl TokenEndpoint {
     ) -> Disposition {
         let began = Instant::now();
         let mut record = Record::default();
-        let result = match intercepted.request.recognise() {
+        let authorization = intercepted.authorization;
+        let (asked, result) = match intercepted.request.recognise() {
             Ok(Recognised::Other) => return Disposition::Forward,
             Ok(Recognised::Exchange(form)) => {
                 if exchange::is_forwarded(&form, &config.policy) {
                     return Disposition::Forward;
                 }
-                self.exchange(config, keys, &form, intercepted.authorization, &mut record).await
+                let result = self.exchange(config, keys, &form, authorization, &mut record).await;
+                (Asked::Exchange, result)
             }
-            Err(error) => Err(error.into()),
+            Ok(Recognised::Refresh(form)) => {
+                let result = self.refresh(config, &form, authorization, &mut record).await;
+                (Asked::Refresh, result)
+            }
+            Err(error) => (Asked::Exchange, Err(error.into())),
         };
-        Disposition::Answer(self.conclude(&record, result, began))
+        Disposition::Answer(self.conclude(asked, &record, result, began))
     }
 
     /// Answers, audits and counts a refusal that was found before the request was whole: too large,
     /// too slow, too many.
     pub fn refuse(&self, refusal: Refusal) -> Answer {
-        self.conclude(&Record::default(), Err(refusal), Instant::now())
+        self.conclude(Asked::Exchange, &Record::default(), Err(refusal), Instant::now())
     }
 
     async fn exchange(
@@ -94,17 +108,72 @@ impl TokenEndpoint {
         let client = self.authenticate(config, form, authorization).await?;
         let pending = exchange::begin(form, client, &config.policy, record)?;
         let key_set = keys.resolve(&pending).await?;
-        let token_id = random::<{ size_of::<TokenId>() }>()?;
+        let now = clock::now();
+        let approved = pending.approve(&key_set, now, record)?;
+        let once = approved.once().copied();
         // A signature takes a fraction of a millisecond (RSA: one); handing it to another thread
         // would cost more than it spares.
-        pending.finish(
-            &key_set,
-            &config.signing_keys,
-            &config.policy,
-            token_id,
-            clock::now(),
-            record,
-        )
+        let issued =
+            approved.mint(&config.signing_keys, &config.policy, &entropy()?, now, record)?;
+        // Last of all that can fail but the store: a token that comes once is not spent in vain.
+        if let Some(once) = once
+            && !self.store.get()?.remember_once(&once).await?
+        {
+            return Err(SubjectTokenError::Replayed.into());
+        }
+        if !issued.kept.is_nothing() {
+            self.store.get()?.issue(&issued.kept).await?;
+        }
+        Ok(issued.granted)
+    }
+
+    async fn refresh(
+        &self,
+        config: &Config,
+        form: &Form,
+        authorization: &[&[u8]],
+        record: &mut Record,
+    ) -> Result<Granted, Refusal> {
+        let client = self.authenticate(config, form, authorization).await?;
+        let pending = refresh::begin(form, client, record)?;
+        let store = self.store.get()?;
+        for _ in 0..ATTEMPTS {
+            let family = store.family(pending.family()).await?;
+            let is_cut_off = match &family {
+                None => false,
+                Some(family) => {
+                    let descent = family.descent();
+                    let cut_off = store.cut_off_of(&descent.ancestors).await?;
+                    cut_off.is_some_and(|before| descent.is_cut_off(before))
+                }
+            };
+            let now = clock::now();
+            let judged = pending.judge(family.as_ref(), is_cut_off, &config.policy, now, record);
+            let approved = match judged {
+                Ok(approved) => approved,
+                Err(Refused { refusal, ends }) => {
+                    if let Some(end) = ends {
+                        store.end_family(pending.family(), end).await?;
+                    }
+                    return Err(refusal);
+                }
+            };
+            let issued =
+                approved.mint(&config.signing_keys, &config.policy, &entropy()?, now, record)?;
+            if issued.kept.family.is_some() {
+                if store.rotate(&issued.kept).await? {
+                    return Ok(issued.granted);
+                }
+                // Somebody was faster, so it is to be judged again.
+                record.minted = None;
+                continue;
+            }
+            if !issued.kept.is_nothing() {
+                store.issue(&issued.kept).await?;
+            }
+            return Ok(issued.granted);
+        }
+        Err(Failure::Overloaded.into())
     }
 
     async fn authenticate(
@@ -121,19 +190,33 @@ impl TokenEndpoint {
 
     fn conclude(
         &self,
+        asked: Asked,
         record: &Record,
         result: Result<Granted, Refusal>,
         began: Instant,
     ) -> Answer {
         let decision = decision_id();
         let refusal = result.as_ref().err().copied();
-        audit::exchange(&decision, record, refusal);
-        self.metrics.exchange(record, refusal, began.elapsed());
+        audit::token_request(asked, &decision, record, refusal);
+        match asked {
+            Asked::Exchange => self.metrics.exchange(record, refusal, began.elapsed()),
+            Asked::Refresh => self.metrics.refresh(refusal),
+        }
         match result {
             Ok(granted) => Answer::granted(&granted, &decision),
             Err(refusal) => Answer::refused(&refusal.outcome(), &decision),
         }
     }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(_: StoreError) -> Self {
+        Failure::StoreUnavailable.into()
+    }
+}
+
+fn entropy() -> Result<Entropy, Failure> {
+    random::<{ Entropy::OCTETS }>().map(Entropy::from_octets)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Failure> {

@@ -27,8 +27,24 @@ macro_rules! event {
     };
 }
 
-/// Writes the audit event of one exchange, target `audit`.
-pub fn exchange(decision: &str, record: &Record, refusal: Option<Refusal>) {
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Exchange,
+    Refresh,
+}
+
+impl Asked {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
+/// Writes the audit event of one token request, target `audit`.
+pub fn token_request(asked: Asked, decision: &str, record: &Record, refusal: Option<Refusal>) {
     let (outcome, reason, level) = match refusal.map(Refusal::outcome) {
         None => (GRANTED, NO_REASON, Level::Info),
         Some(refused) => (refused.blame.as_str(), refused.reason.as_str(), refused.level),
@@ -38,6 +54,7 @@ pub fn exchange(decision: &str, record: &Record, refusal: Option<Refusal>) {
         record.subject.as_deref().map(|subject| subject_hash(issuer.unwrap_or_default(), subject));
     let subject_jti = record.subject_jwt_id.as_deref().map(shortened);
     let minted = record.minted.as_ref();
+    let family = record.family.map(|family| family.to_string());
     let audiences = minted.map(|minted| minted.audiences.join(" "));
     event!(
         level,
@@ -49,11 +66,13 @@ pub fn exchange(decision: &str, record: &Record, refusal: Option<Refusal>) {
         sub_hash = sub_hash.as_deref(),
         subject_jti,
         jti = minted.map(|minted| minted.jwt_id.as_str()),
-        kid = minted.map(|minted| minted.kid.as_str()),
+        kid = minted.and_then(|minted| minted.kid.as_deref()),
+        family = family.as_deref(),
         audiences = audiences.as_deref(),
         scope = minted.and_then(|minted| minted.scope.as_deref()),
         exp = minted.map(|minted| minted.expires_at.as_secs()),
-        "exchange"
+        "{}",
+        asked.as_str()
     );
 }
 

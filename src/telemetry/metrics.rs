@@ -13,6 +13,7 @@ use super::series::{Series, forget};
 use crate::config::{Config, KeySource};
 use crate::exchange::Record;
 use crate::exchange::error::Refusal;
+use crate::exchange::refresh::RefreshError;
 
 /// The outcome of what was granted, and its reason.
 pub(super) const GRANTED: &str = "granted";
@@ -34,6 +35,90 @@ impl FetchOutcome {
             Self::Ok => "ok",
             Self::NotModified => "not_modified",
             Self::Failed => "failed",
+        }
+    }
+}
+
+/// What a store is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreOperation {
+    Issue,
+    Family,
+    Rotate,
+    EndFamily,
+    OpaqueClaims,
+    RevokeAccessToken,
+    IsAccessTokenRevoked,
+    RememberOnce,
+    CutOff,
+    CutOffOf,
+    Ping,
+}
+
+impl StoreOperation {
+    const ALL: [Self; 11] = [
+        Self::Issue,
+        Self::Family,
+        Self::Rotate,
+        Self::EndFamily,
+        Self::OpaqueClaims,
+        Self::RevokeAccessToken,
+        Self::IsAccessTokenRevoked,
+        Self::RememberOnce,
+        Self::CutOff,
+        Self::CutOffOf,
+        Self::Ping,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Issue => "issue",
+            Self::Family => "family",
+            Self::Rotate => "rotate",
+            Self::EndFamily => "end_family",
+            Self::OpaqueClaims => "opaque_claims",
+            Self::RevokeAccessToken => "revoke_access_token",
+            Self::IsAccessTokenRevoked => "is_access_token_revoked",
+            Self::RememberOnce => "remember_once",
+            Self::CutOff => "cut_off",
+            Self::CutOffOf => "cut_off_of",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+/// Who answered a request about a token that exists already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    Cambio,
+    Upstream,
+}
+
+impl AnsweredBy {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cambio => "cambio",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// What a probe of a caller's credentials at the upstream found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    Accepted,
+    Rejected,
+    Unclear,
+}
+
+impl ProbeOutcome {
+    const ALL: [Self; 3] = [Self::Accepted, Self::Rejected, Self::Unclear];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Unclear => "unclear",
         }
     }
 }
@@ -70,6 +155,13 @@ pub struct Metrics {
     exchanges: IntCounterVec,
     exchanges_by_client: IntCounterVec,
     exchange_duration: Histogram,
+    refreshes: IntCounterVec,
+    refresh_reuse: IntCounter,
+    introspections: IntCounterVec,
+    revocations: IntCounterVec,
+    client_probes: IntCounterVec,
+    /// In the order of [`StoreOperation::ALL`].
+    store_operations: Vec<Histogram>,
     /// By method, then by status class.
     upstream_requests: Vec<Vec<IntCounter>>,
     upstream_duration: Histogram,
@@ -142,7 +234,42 @@ impl Metrics {
             .gauges("config_last_reload_successful", successful, &[])
             .with_label_values::<&str>(&[]);
         successful.set(1);
+        let refreshes = "Refreshes of tokens minted here, by outcome and exact reason.";
+        let refreshes = series.counters("refreshes_total", refreshes, &["outcome", "reason"]);
+        refreshes.with_label_values(&[GRANTED, NO_REASON]);
+        let reused = "Refresh tokens that were used again after they were spent.";
+        let refresh_reuse = series
+            .counters("refresh_reuse_detected_total", reused, &[])
+            .with_label_values::<&str>(&[]);
+        let answered_by = |name, help| {
+            let answers = series.counters(name, help, &["answered_by"]);
+            for by in [AnsweredBy::Cambio, AnsweredBy::Upstream] {
+                answers.with_label_values(&[by.as_str()]);
+            }
+            answers
+        };
+        let probes = "Probes of a caller's credentials at the upstream.";
+        let client_probes = series.counters("client_probes_total", probes, &outcome);
+        for probed in ProbeOutcome::ALL {
+            client_probes.with_label_values(&[probed.as_str()]);
+        }
+        let stored = "How long the store takes, by operation.";
+        let stored = series.duration_vec("store_operation_seconds", stored, &["operation"]);
         Self {
+            refreshes,
+            refresh_reuse,
+            introspections: answered_by(
+                "introspections_total",
+                "Introspections of tokens, by who answered.",
+            ),
+            revocations: answered_by(
+                "revocations_total",
+                "Revocations of tokens, by who answered.",
+            ),
+            client_probes,
+            store_operations: StoreOperation::ALL
+                .map(|operation| stored.with_label_values(&[operation.as_str()]))
+                .to_vec(),
             exchanges: series.counters(
                 "exchanges_total",
                 "Exchanges by trusted token issuer, outcome and exact reason.",
@@ -243,6 +370,41 @@ impl Metrics {
             })
             .inc();
         self.exchange_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts one refresh.
+    pub fn refresh(&self, refusal: Option<Refusal>) {
+        let (outcome, reason) = match refusal.map(Refusal::outcome) {
+            None => (GRANTED, NO_REASON),
+            Some(outcome) => (outcome.blame.as_str(), outcome.reason.as_str()),
+        };
+        self.refreshes.with_label_values(&[outcome, reason]).inc();
+        if refusal == Some(Refusal::Refresh(RefreshError::Reused)) {
+            self.refresh_reuse.inc();
+        }
+    }
+
+    /// Counts one introspection.
+    pub fn introspection(&self, by: AnsweredBy) {
+        self.introspections.with_label_values(&[by.as_str()]).inc();
+    }
+
+    /// Counts one revocation.
+    pub fn revocation(&self, by: AnsweredBy) {
+        self.revocations.with_label_values(&[by.as_str()]).inc();
+    }
+
+    /// Counts one probe of credentials.
+    pub fn client_probe(&self, outcome: ProbeOutcome) {
+        self.client_probes.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Measures one operation of the store.
+    pub fn store_operation(&self, operation: StoreOperation, took: Duration) {
+        let at = StoreOperation::ALL.iter().position(|one| *one == operation);
+        if let Some(histogram) = at.and_then(|at| self.store_operations.get(at)) {
+            histogram.observe(took.as_secs_f64());
+        }
     }
 
     /// Counts one answer of the upstream. `status` is `None` where it gave none.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use prometheus::core::{Collector, Metric, MetricVec, MetricVecBuilder};
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, Result,
-    TextEncoder,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Result, TextEncoder,
 };
 
 use super::labels::Names;
@@ -40,6 +40,11 @@ impl Series {
     pub(super) fn durations(&self, name: &str, help: &str) -> Histogram {
         let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
         self.register(Histogram::with_opts(options))
+    }
+
+    pub(super) fn duration_vec(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
+        self.register(HistogramVec::new(options, labels))
     }
 
     /// The text format, version 0.0.4.

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cambio::config::{
-    Admin, Config, Endpoint, Endpoints, IssuerKeys, KeySource, Limits, Listener, Upstream,
+    Admin, Config, Endpoint, Endpoints, IssuerKeys, KeySource, Limits, Listener, StoreSettings,
+    Upstream,
 };
-use cambio::exchange::client::{AccessTokenSettings, Application, ApplicationType, Credentials};
+use cambio::exchange::client::{
+    AccessTokenSettings, Application, ApplicationType, Credentials, Format,
+};
+use cambio::exchange::family::RefreshTokenSettings;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
 use cambio::exchange::subject::TrustedIssuer;
+use cambio::exchange::token_id::Entropy;
 use cambio::exchange::{Pending, Record, begin};
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
 use cambio::jwt::key_set::KeySet;
@@ -64,6 +69,7 @@ pub fn issuer(name: &str, source: KeySource) -> IssuerKeys {
         rules,
         claims: Vec::new(),
         subject_prefix: String::new(),
+        once: false,
     };
     IssuerKeys { issuer: Arc::new(issuer), source }
 }
@@ -90,7 +96,13 @@ pub fn application(name: &str) -> Application {
         scopes: Scope::default(),
         access_token: AccessTokenSettings {
             lifetime: Duration::from_hours(1),
+            format: Format::Jwt,
             outlive_subject: false,
+        },
+        refresh_token: RefreshTokenSettings {
+            lifetime: Duration::from_secs(24 * 3600),
+            idle: None,
+            grace: Duration::ZERO,
         },
     }
 }
@@ -104,9 +116,10 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
     let trusted = issuers.iter().map(|keys| Arc::clone(&keys.issuer));
     let policy = Policy::new(OURS, UnknownIssuers::Reject, trusted, applications);
     let address = "127.0.0.1:0".parse().unwrap();
+    let signing_keys = SigningKeys::new(vec![key("ours")]);
     Config {
         listen: vec![Listener { address, tls: None }],
-        admin: Admin { address, metric_labels_max: 200 },
+        admin: Admin { address, metric_labels_max: 200, token: None },
         upstream: Upstream {
             url: Url::parse("http://127.0.0.1:9").unwrap(),
             ca: None,
@@ -123,7 +136,9 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
         },
         policy: Arc::new(policy),
         trusted_token_issuers: issuers,
-        signing_keys: Arc::new(SigningKeys::new(vec![key("ours")])),
+        own_keys: Arc::new(signing_keys.verification_keys().unwrap()),
+        signing_keys: Arc::new(signing_keys),
+        store: StoreSettings::Embedded { folder: PathBuf::from("state") },
         limits: Limits {
             connections: 100,
             header_timeout: Duration::from_secs(10),
@@ -164,5 +179,7 @@ pub fn pending(config: &Config, issuer: &str, key: &SigningKey) -> Pending {
 /// Whether these keys let the exchange end well.
 pub fn is_granted(config: &Config, pending: Pending, keys: &KeySet) -> bool {
     let mut record = Record::default();
-    pending.finish(keys, &config.signing_keys, &config.policy, [0; 16], NOW, &mut record).is_ok()
+    let Ok(approved) = pending.approve(keys, NOW, &mut record) else { return false };
+    let entropy = Entropy::from_octets([0; Entropy::OCTETS]);
+    approved.mint(&config.signing_keys, &config.policy, &entropy, NOW, &mut record).is_ok()
 }

@@ -11,7 +11,7 @@ use cambio::exchange::subject::SubjectTokenError;
 use cambio::exchange::{MintedRecord, Record};
 use cambio::jwt::verify::VerifyError;
 use cambio::keys::{KeyRing, KeyState};
-use cambio::telemetry::audit;
+use cambio::telemetry::audit::{self, Asked};
 use cambio::telemetry::log::{Format, LogError, dispatch, forward_libraries};
 use cambio::telemetry::metrics::Metrics;
 use cambio::time::Timestamp;
@@ -72,8 +72,9 @@ fn granted() -> Record {
             audiences: vec!["https://a.example".to_owned(), "https://b.example".to_owned()],
             scope: Some("read write".to_owned()),
             expires_at: Timestamp::from_secs(1_800_000_000),
-            kid: "2026".to_owned(),
+            kid: Some("2026".to_owned()),
         }),
+        family: None,
     }
 }
 
@@ -82,7 +83,7 @@ const EXPIRED: Refusal = Refusal::SubjectToken(SubjectTokenError::Verify(VerifyE
 #[test]
 fn an_audit_event_has_what_is_known_in_a_stable_order() {
     let (lines, _guard) = Lines::capture("info", Format::Json);
-    audit::exchange("d-1", &granted(), None);
+    audit::token_request(Asked::Exchange, "d-1", &granted(), None);
     let hash = audit::subject_hash("partner", "alice@example.org");
     let line = lines.text();
     let timestamp = lines.events()[0]["timestamp"].as_str().unwrap().to_owned();
@@ -104,10 +105,15 @@ fn an_audit_event_has_what_is_known_in_a_stable_order() {
 fn an_audit_event_leaves_out_what_is_not_known() {
     let (lines, _guard) = Lines::capture("info", Format::Json);
     let unknown = Refusal::Client(ClientError::Unknown);
-    audit::exchange("d-1", &Record::default(), Some(unknown));
+    audit::token_request(Asked::Exchange, "d-1", &Record::default(), Some(unknown));
     let verified = Record { minted: None, ..granted() };
-    audit::exchange("d-2", &verified, Some(Refusal::Ours(Failure::KeysUnavailable)));
-    audit::exchange("d-3", &verified, Some(Refusal::Ours(Failure::Internal)));
+    audit::token_request(
+        Asked::Exchange,
+        "d-2",
+        &verified,
+        Some(Refusal::Ours(Failure::KeysUnavailable)),
+    );
+    audit::token_request(Asked::Exchange, "d-3", &verified, Some(Refusal::Ours(Failure::Internal)));
     let mut events = lines.events();
     for event in &mut events {
         event.as_object_mut().unwrap().remove("timestamp");
@@ -133,7 +139,7 @@ fn an_audit_event_leaves_out_what_is_not_known() {
 fn a_subject_is_hashed_and_what_somebody_else_chose_is_bounded() {
     let (lines, _guard) = Lines::capture("trace", Format::Json);
     let record = Record { subject_jwt_id: Some("ü\n".repeat(10_000)), ..granted() };
-    audit::exchange("d-1", &record, Some(EXPIRED));
+    audit::token_request(Asked::Exchange, "d-1", &record, Some(EXPIRED));
     assert!(!lines.text().contains("alice"));
     assert_eq!(lines.events()[0]["subject_jti"], "ü\n".repeat(64));
     assert_ne!(audit::subject_hash("a", "bc"), audit::subject_hash("ab", "c"));
@@ -152,7 +158,7 @@ fn the_audit_is_written_unless_the_filter_names_it() {
         [("error", 1), ("off", 1), ("cambio=trace", 1), ("trace,audit=off", 0), ("audit=warn", 0)]
     {
         let (lines, _guard) = Lines::capture(filter, Format::Json);
-        audit::exchange("d-1", &granted(), None);
+        audit::token_request(Asked::Exchange, "d-1", &granted(), None);
         assert_eq!(lines.events().len(), lines_written, "{filter}");
     }
 }
@@ -161,7 +167,7 @@ fn the_audit_is_written_unless_the_filter_names_it() {
 fn a_line_for_people_is_no_json_and_has_no_control_characters() {
     let (lines, _guard) = Lines::capture("info", Format::Text);
     let record = Record { subject_jwt_id: Some("a\u{1b}[31m\nb".to_owned()), ..granted() };
-    audit::exchange("d-1", &record, None);
+    audit::token_request(Asked::Exchange, "d-1", &record, None);
     let text = lines.text();
     assert!(text.contains("audit: exchange decision=\"d-1\" outcome=\"granted\""), "{text}");
     assert_eq!(text.lines().count(), 1);

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::outcomes::golden;
-use crate::support::{EXCHANGE, Forge, JWT, NOW, PARTNER, TOKEN_ID, decode, encode, pkcs8};
+use crate::support::{EXCHANGE, Forge, JWT, NOW, PARTNER, decode, encode, entropy, pkcs8};
 
 /// A request as its file gives it. What is not named is as in a good request.
 #[derive(Deserialize)]
@@ -95,7 +95,9 @@ fn exchange(config: &Config, request: &Request, record: &mut Record) -> Result<G
         .map(|keys| &keys.source);
     let Some(KeySource::Fixed(fixed)) = source else { panic!("no fixed keys") };
     let now = Timestamp::from_secs(NOW);
-    pending.finish(&fixed.keys, &config.signing_keys, &config.policy, TOKEN_ID, now, record)
+    let approved = pending.approve(&fixed.keys, now, record)?;
+    let issued = approved.mint(&config.signing_keys, &config.policy, &entropy(), now, record)?;
+    Ok(issued.granted)
 }
 
 /// Everything that can be seen of an exchange: the answer, the minted token taken apart, the record

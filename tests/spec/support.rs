@@ -8,11 +8,13 @@ use aws_lc_rs::signature as sig;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::exchange::client::{
-    AccessTokenSettings, Application, ApplicationType, AuthenticatedClient, Credentials,
+    AccessTokenSettings, Application, ApplicationType, AuthenticatedClient, Credentials, Format,
 };
 use cambio::exchange::error::{Reason, Refusal};
+use cambio::exchange::family::RefreshTokenSettings;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
 use cambio::exchange::subject::{ClaimMapping, TrustedIssuer};
+use cambio::exchange::token_id::Entropy;
 use cambio::exchange::{self, Granted, Record};
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
 use cambio::jwt::key_set::KeySet;
@@ -31,7 +33,8 @@ pub const ALIAS: &str = "https://partner.example/our-name";
 pub const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 pub const SECRET: &str = "portal-secret-of-many-bytes";
-pub const TOKEN_ID: [u8; 16] = [7; 16];
+/// What every random number is made of.
+pub const RANDOM: [u8; Entropy::OCTETS] = [7; Entropy::OCTETS];
 
 /// A private key that signs whatever it is given, however wrong.
 pub struct Forge {
@@ -139,6 +142,10 @@ pub fn partner_rules() -> Rules {
     }
 }
 
+pub fn entropy() -> Entropy {
+    Entropy::from_octets(RANDOM)
+}
+
 pub fn partner() -> TrustedIssuer {
     TrustedIssuer {
         name: "partner".into(),
@@ -146,6 +153,7 @@ pub fn partner() -> TrustedIssuer {
         rules: partner_rules(),
         claims: Vec::new(),
         subject_prefix: String::new(),
+        once: false,
     }
 }
 
@@ -161,7 +169,13 @@ pub fn portal() -> Application {
         scopes: Scope::parse("read write").unwrap(),
         access_token: AccessTokenSettings {
             lifetime: Duration::from_secs(3600),
+            format: Format::Jwt,
             outlive_subject: false,
+        },
+        refresh_token: RefreshTokenSettings {
+            lifetime: Duration::from_secs(24 * 3600),
+            idle: None,
+            grace: Duration::ZERO,
         },
     }
 }
@@ -267,7 +281,9 @@ impl Exchange {
         let client = authenticate(&policy, "portal", SECRET);
         let result = exchange::begin(&form, client, &policy, &mut record).and_then(|pending| {
             let now = Timestamp::from_secs(self.now);
-            pending.finish(&self.keys, signing_keys, &policy, TOKEN_ID, now, &mut record)
+            let approved = pending.approve(&self.keys, now, &mut record)?;
+            let issued = approved.mint(signing_keys, &policy, &entropy(), now, &mut record)?;
+            Ok(issued.granted)
         });
         (result, record)
     }

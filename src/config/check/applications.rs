@@ -13,7 +13,10 @@ use crate::config::raw::{
 use crate::config::scalar::{OneOrMany, Text};
 use crate::config::shape::Field;
 use crate::config::suggestion::did_you_mean;
-use crate::exchange::client::{AccessTokenSettings, Application, ApplicationType};
+use crate::exchange::client::{
+    AccessTokenSettings, Application, ApplicationType, Format as TokenFormat,
+};
+use crate::exchange::family::RefreshTokenSettings;
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
 use crate::secret::StoredSecret;
@@ -167,6 +170,11 @@ impl Check<'_> {
             trusted_token_issuers,
             scopes,
             access_token,
+            refresh_token: RefreshTokenSettings {
+                lifetime: Duration::from_secs(24 * 3600),
+                idle: None,
+                grace: Duration::ZERO,
+            },
         })
     }
 
@@ -298,7 +306,11 @@ impl Check<'_> {
     fn access_token(&self, settings: Option<&Field<AccessToken>>) -> AccessTokenSettings {
         const HOUR: Duration = Duration::from_secs(3600);
         let Some(settings) = settings.and_then(|field| field.value.as_ref()) else {
-            return AccessTokenSettings { lifetime: HOUR, outlive_subject: false };
+            return AccessTokenSettings {
+                lifetime: HOUR,
+                format: TokenFormat::Jwt,
+                outlive_subject: false,
+            };
         };
         if let Some((node, Format::Opaque)) = given(&settings.format) {
             self.fault(
@@ -313,6 +325,7 @@ impl Check<'_> {
                 HOUR,
                 Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
             ),
+            format: TokenFormat::Jwt,
             outlive_subject: given(&settings.outlive_subject).is_some_and(|(_, lifted)| *lifted),
         }
     }

@@ -134,6 +134,7 @@ impl Check<'_> {
             enabled: given(&raw.enabled).is_none_or(|(_, enabled)| *enabled),
             claims: self.claims(&raw.claims),
             subject_prefix: self.subject_prefix(&raw.subject_prefix),
+            once: matches!(given(&raw.replay), Some((_, Replay::Once))),
             rules: Rules {
                 issuer: issuer.unwrap_or_default().to_owned(),
                 audiences: self.audiences(raw, own),

@@ -14,7 +14,7 @@ mod url;
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::fault::{Findings, Severity};
 use super::raw::{List, Maybe, Raw};
 use super::scalar::{Span, Text, written};
 use super::shape::Field;
-use super::{Config, Surroundings};
+use super::{Config, StoreSettings, Surroundings};
 use crate::exchange::policy::Policy;
 use crate::jwt::sign::SigningKeys;
 
@@ -95,6 +95,8 @@ impl<'a> Check<'a> {
             issuers.iter().map(|issuer| Arc::clone(&issuer.issuer)),
             applications,
         );
+        let signing_keys = SigningKeys::new(signing_keys?);
+        let own_keys = signing_keys.verification_keys();
         Some(Config {
             listen: listen?,
             admin,
@@ -103,7 +105,16 @@ impl<'a> Check<'a> {
             endpoints: server.endpoints,
             policy: Arc::new(policy),
             trusted_token_issuers: issuers,
-            signing_keys: Arc::new(SigningKeys::new(signing_keys?)),
+            signing_keys: Arc::new(signing_keys),
+            own_keys: Arc::new(own_keys.ok()?),
+            store: StoreSettings::Embedded {
+                folder: self
+                    .surroundings
+                    .file
+                    .parent()
+                    .unwrap_or_else(|| Path::new("."))
+                    .join("state"),
+            },
             limits,
             files: self.files.into_inner(),
         })

@@ -57,12 +57,13 @@ impl Check<'_> {
         const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
         const LABELS: usize = 200;
         let Some(admin) = admin.and_then(|field| field.value.as_ref()) else {
-            return Admin { address: DEFAULT, metric_labels_max: LABELS };
+            return Admin { address: DEFAULT, metric_labels_max: LABELS, token: None };
         };
         let address = given(&admin.address).and_then(|(node, text)| self.address(node, text));
         Admin {
             address: address.unwrap_or(DEFAULT),
             metric_labels_max: self.number(&admin.metric_labels_max, LABELS, 1..=10_000),
+            token: None,
         }
     }
 

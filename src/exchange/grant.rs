@@ -1,0 +1,32 @@
+//! What an exchange granted, for as long as tokens descend from it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::oauth::scope::Scope;
+use crate::time::Timestamp;
+
+/// What was verified and permitted when the subject token came in. A refresh may give less of it,
+/// and never more.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Grant {
+    pub client_id: String,
+    /// `iss` of the subject token.
+    pub issuer: String,
+    /// `sub` of the subject token.
+    pub subject_of_issuer: String,
+    /// `sub` of the minted tokens.
+    pub subject: String,
+    /// Never empty.
+    pub audiences: Vec<String>,
+    pub scope: Scope,
+    /// Claims that were copied, by their minted names.
+    pub claims: Vec<(String, Value)>,
+    pub granted_at: Timestamp,
+}
+
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grant").field("granted_at", &self.granted_at).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! Redis, with real servers.

@@ -10,4 +10,5 @@
 
 mod embedded;
 mod redis;
+mod servers;
 mod suite;

@@ -27,6 +27,7 @@ mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
 mod refresh;
+mod refresh_kill;
 mod refresh_race;
 mod refresh_reuse;
 mod refresh_support;

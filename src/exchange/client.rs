@@ -95,6 +95,11 @@ impl Application {
         self.kind != ApplicationType::SinglePage && self.allows(grant_type::REFRESH_TOKEN)
     }
 
+    /// Whether exchanges give it refresh tokens, which it may use here.
+    pub fn gets_refresh_tokens(&self) -> bool {
+        self.may_refresh() && self.allows(grant_type::TOKEN_EXCHANGE)
+    }
+
     /// Whether it may exchange tokens of this issuer.
     pub fn may_use(&self, issuer: &TrustedIssuer) -> bool {
         self.trusted_token_issuers.as_ref().is_none_or(|names| names.contains(&issuer.name))

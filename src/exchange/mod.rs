@@ -156,7 +156,7 @@ pub fn begin(
     if !application.allows(grant_type::TOKEN_EXCHANGE) {
         return Err(ClientError::GrantNotAllowed.into());
     }
-    let request = ExchangeRequest::parse(form, application.allows(grant_type::REFRESH_TOKEN))?;
+    let request = ExchangeRequest::parse(form, application.may_refresh())?;
     let token = UnverifiedToken::parse(&request.subject_token).map_err(SubjectTokenError::from)?;
     let issuer = subject::issuer_of(&token, &client, policy, &mut record.issuer)?;
     let subject = PendingSubject::new(issuer, token)?;

@@ -11,3 +11,4 @@
 mod embedded;
 mod redis;
 mod suite;
+mod support;

@@ -13,6 +13,7 @@ use super::grant::{CopiedClaim, Grant};
 use super::refresh::{RefreshError, RefreshRequest};
 use super::request::ExchangeRequest;
 use super::subject::{ClaimMapping, TrustedIssuer};
+use super::token_id::IssuerTag;
 use crate::jwt::claims::Claims;
 use crate::jwt::verify::Verified;
 use crate::secret::StoredSecret;
@@ -49,6 +50,7 @@ pub struct Policy {
     issuer: Arc<str>,
     unknown_issuers: UnknownIssuers,
     issuers: HashMap<String, Arc<TrustedIssuer>>,
+    by_tag: HashMap<IssuerTag, Arc<TrustedIssuer>>,
     applications: HashMap<String, Arc<Application>>,
     /// In the order in which they were given.
     in_order: Vec<Arc<Application>>,
@@ -75,11 +77,13 @@ impl Policy {
             applications.get(&one.client_id).is_some_and(|last| Arc::ptr_eq(last, one))
         });
         let padding = padding(applications.values());
-        let issuers =
+        let issuers: HashMap<_, _> =
             issuers.into_iter().map(|issuer| (issuer.rules.issuer.clone(), issuer)).collect();
+        let by_tag = issuers.iter().map(|(iss, issuer)| (IssuerTag::of(iss), Arc::clone(issuer)));
         Self {
             issuer: issuer.into(),
             unknown_issuers,
+            by_tag: by_tag.collect(),
             issuers,
             applications,
             in_order,
@@ -110,6 +114,11 @@ impl Policy {
     /// The trusted token issuer with this `iss`, to the byte.
     pub fn issuer(&self, issuer: &str) -> Option<&Arc<TrustedIssuer>> {
         self.issuers.get(issuer)
+    }
+
+    /// The trusted token issuer whose tag stands in a token of ours.
+    pub fn issuer_by_tag(&self, tag: IssuerTag) -> Option<&Arc<TrustedIssuer>> {
+        self.by_tag.get(&tag)
     }
 
     pub fn issuers(&self) -> impl Iterator<Item = &Arc<TrustedIssuer>> {

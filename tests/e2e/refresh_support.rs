@@ -139,6 +139,11 @@ impl Client {
         post("/oauth2/token", &self.field(), &form.finish())
     }
 
+    /// The revocation of a token.
+    pub fn revoke(self, token: &str) -> Vec<u8> {
+        post("/oauth2/revoke", &self.field(), &format!("token={token}"))
+    }
+
     /// An exchange of this subject token.
     pub fn exchange(self, token: &str, more: &[(&str, &str)]) -> Vec<u8> {
         let all = [

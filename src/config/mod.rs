@@ -35,6 +35,7 @@ use crate::exchange::policy::Policy;
 use crate::exchange::subject::TrustedIssuer;
 use crate::jwt::key_set::KeySet;
 use crate::jwt::sign::SigningKeys;
+use crate::oauth::grant_type;
 use crate::time::Timestamp;
 
 /// A configuration that holds together.
@@ -55,19 +56,25 @@ pub struct Config {
     /// The public halves of the signing keys.
     pub own_keys: Arc<KeySet>,
     pub store: StoreSettings,
+    /// The file says where; it is no default.
+    pub has_named_store: bool,
     pub limits: Limits,
     /// The file itself and every file that it names: what is watched for changes.
     pub files: Vec<PathBuf>,
 }
 
 impl Config {
-    /// Whether anything in it needs the store: something to keep, or somebody who asks what is kept.
+    /// Whether the store is opened: it is asked for by name, or there is something to keep, or
+    /// somebody asks what is kept.
     pub fn needs_store(&self) -> bool {
-        self.endpoints.introspection.is_some()
+        self.has_named_store
+            || self.endpoints.introspection.is_some()
             || self.endpoints.revocation.is_some()
             || self.trusted_token_issuers.iter().any(|keys| keys.issuer.once)
             || self.policy.applications().any(|application| {
-                application.may_refresh() || application.access_token.format == Format::Opaque
+                application.gets_refresh_tokens()
+                    || application.allows(grant_type::TOKEN_EXCHANGE)
+                        && application.access_token.format == Format::Opaque
             })
     }
 }

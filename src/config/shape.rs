@@ -85,8 +85,7 @@ impl fmt::Display for ShapeError {
 impl std::error::Error for ShapeError {}
 
 /// Keys and values that are read to be refused with a sentence of their own, and not offered.
-const LATER: [&str; 7] =
-    ["store", "tests", "resource_servers", "authentication", "refresh_token", "once", "opaque"];
+const LATER: [&str; 2] = ["tests", "authentication"];
 
 pub(super) fn offered<'a>(known: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     known.iter().copied().filter(|name| !LATER.contains(name))

@@ -108,7 +108,10 @@ struct Reported {
 
 impl Documents {
     pub fn new(config: &Config, originals: Option<Arc<Originals>>) -> Self {
-        let advertised = Advertised::new(config.policy.authorization_server(), &config.endpoints);
+        let policy = &config.policy;
+        let refreshes = policy.applications().any(|application| application.gets_refresh_tokens());
+        let advertised =
+            Advertised::new(policy.authorization_server(), &config.endpoints, refreshes);
         let keys = own_keys(config.signing_keys.iter().map(SigningKey::jwk));
         let issuer = url::Url::parse(advertised.issuer()).ok();
         Self {
@@ -245,7 +248,7 @@ pub fn freshness(headers: &HeaderMap) -> Duration {
 }
 
 /// As clients put it into `Host`.
-fn host(issuer: &url::Url) -> Option<HeaderValue> {
+pub fn host(issuer: &url::Url) -> Option<HeaderValue> {
     let host = issuer.host_str()?;
     let host = issuer.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     HeaderValue::try_from(host).ok()

@@ -158,11 +158,13 @@ pub struct Advertised {
     issuer: String,
     /// Names and URLs.
     endpoints: Vec<(&'static str, String)>,
+    grants: Vec<&'static str>,
 }
 
 impl Advertised {
-    /// URLs lie on the origin of the issuer: what clients call us by.
-    pub fn new(issuer: &str, configured: &Endpoints) -> Self {
+    /// URLs lie on the origin of the issuer: what clients call us by. `refreshes` is whether anybody
+    /// gets refresh tokens from us.
+    pub fn new(issuer: &str, configured: &Endpoints, refreshes: bool) -> Self {
         let origin = Url::parse(issuer).ok().map(|issuer| issuer.origin().ascii_serialization());
         let endpoints = [
             ("token_endpoint", configured.token.first()),
@@ -173,7 +175,9 @@ impl Advertised {
         let url = |path: &String| origin.as_ref().map(|origin| format!("{origin}{path}"));
         let endpoints = endpoints.into_iter();
         let endpoints = endpoints.filter_map(|(name, path)| Some((name, url(path?)?))).collect();
-        Self { issuer: issuer.to_owned(), endpoints }
+        let mut grants = vec![grant_type::TOKEN_EXCHANGE];
+        grants.extend(refreshes.then_some(grant_type::REFRESH_TOKEN));
+        Self { issuer: issuer.to_owned(), endpoints, grants }
     }
 
     pub fn issuer(&self) -> &str {
@@ -185,7 +189,7 @@ impl Advertised {
         let mut members: Vec<(&str, Value)> = vec![("issuer", self.issuer.clone().into())];
         members.extend(self.endpoints.iter().map(|(name, url)| (*name, url.clone().into())));
         members.push(("response_types_supported", json!([])));
-        members.push(("grant_types_supported", json!([grant_type::TOKEN_EXCHANGE])));
+        members.push(("grant_types_supported", json!(self.grants)));
         let methods = json!(["client_secret_basic", "client_secret_post", "none"]);
         members.push(("token_endpoint_auth_methods_supported", methods));
         let document: serde_json::Map<String, Value> =
@@ -193,7 +197,7 @@ impl Advertised {
         Value::Object(document).to_string().into_bytes()
     }
 
-    /// The upstream's document with our grant, and with the endpoints that it lacks.
+    /// The upstream's document with our grants, and with the endpoints that it lacks.
     pub fn merge(&self, document: &[u8]) -> Result<Vec<u8>, NotMerged> {
         let mut object = Object::parse(document).ok_or(NotMerged::Unlike)?;
         let issuer = object.get("issuer").ok_or(NotMerged::Unlike)?;
@@ -201,15 +205,16 @@ impl Advertised {
         if object.get("signed_metadata").is_some() {
             return Err(NotMerged::Signed);
         }
-        let ours = format!("\"{}\"", grant_type::TOKEN_EXCHANGE);
+        let quoted = |grants: &[&str]| -> Vec<String> {
+            grants.iter().map(|grant| format!("\"{grant}\"")).collect()
+        };
         let grants = if let Some(array) = object.get("grant_types_supported") {
             let theirs: Vec<String> = serde_json::from_str(array).map_err(|_| NotMerged::Unlike)?;
-            let is_there = theirs.iter().any(|grant| grant == grant_type::TOKEN_EXCHANGE);
-            append(array, if is_there { &[] } else { std::slice::from_ref(&ours) })
+            let is_missing = |ours: &&str| !theirs.iter().any(|grant| grant == ours);
+            let missing: Vec<&str> = self.grants.iter().copied().filter(is_missing).collect();
+            append(array, &quoted(&missing))
         } else {
-            let mut grants = DEFAULT_GRANTS.map(|grant| format!("\"{grant}\"")).to_vec();
-            grants.push(ours);
-            append("[]", &grants)
+            append("[]", &[quoted(&DEFAULT_GRANTS), quoted(&self.grants)].concat())
         };
         object
             .set("grant_types_supported", grants.ok_or(NotMerged::Unlike)?)
@@ -311,7 +316,7 @@ mod tests {
         }
     }
 
-    fn advertised() -> Advertised {
+    fn advertised(refreshes: bool) -> Advertised {
         Advertised::new(
             "https://idp.example/realm/token",
             &Endpoints {
@@ -321,12 +326,14 @@ mod tests {
                 introspection: None,
                 revocation: Some("/oauth2/revoke".into()),
             },
+            refreshes,
         )
     }
 
     #[test]
     fn our_own_metadata_lie_on_the_issuers_origin() {
-        let document: serde_json::Value = serde_json::from_slice(&advertised().document()).unwrap();
+        let document: serde_json::Value =
+            serde_json::from_slice(&advertised(false).document()).unwrap();
         assert_eq!(
             document,
             json!({
@@ -345,7 +352,7 @@ mod tests {
     #[test]
     fn metadata_get_our_grant_and_the_endpoints_that_they_lack() {
         let merged = |document: &str| {
-            String::from_utf8(advertised().merge(document.as_bytes()).unwrap()).unwrap()
+            String::from_utf8(advertised(false).merge(document.as_bytes()).unwrap()).unwrap()
         };
         assert_eq!(
             merged(
@@ -372,6 +379,37 @@ mod tests {
     }
 
     #[test]
+    fn whoever_refreshes_here_finds_the_grant_in_the_metadata_once() {
+        const OURS: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+        let document: serde_json::Value =
+            serde_json::from_slice(&advertised(true).document()).unwrap();
+        assert_eq!(document["grant_types_supported"], json!([OURS, "refresh_token"]));
+        for (theirs, merged) in [
+            (json!(["password"]), json!(["password", OURS, "refresh_token"])),
+            (json!(["refresh_token", "password"]), json!(["refresh_token", "password", OURS])),
+            (json!([OURS]), json!([OURS, "refresh_token"])),
+            (json!([]), json!([OURS, "refresh_token"])),
+        ] {
+            let document = json!({"issuer": "https://x", "grant_types_supported": theirs});
+            let grants = |advertised: &Advertised| {
+                let merged = advertised.merge(document.to_string().as_bytes()).unwrap();
+                let merged: serde_json::Value = serde_json::from_slice(&merged).unwrap();
+                merged["grant_types_supported"].clone()
+            };
+            assert_eq!(grants(&advertised(true)), merged);
+            // What the upstream has of its own is not taken from it.
+            let refreshes_itself = theirs.as_array().unwrap().contains(&json!("refresh_token"));
+            let says_so =
+                grants(&advertised(false)).as_array().unwrap().contains(&json!("refresh_token"));
+            assert_eq!(says_so, refreshes_itself, "{theirs}");
+        }
+        let document = advertised(true).merge(br#"{"issuer":"https://x"}"#).unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        let all = json!(["authorization_code", "implicit", OURS, "refresh_token"]);
+        assert_eq!(document["grant_types_supported"], all);
+    }
+
+    #[test]
     fn what_is_no_metadata_or_signed_is_not_merged() {
         for (document, why) in [
             (r#"{"issuer":7}"#, NotMerged::Unlike),
@@ -380,7 +418,7 @@ mod tests {
             (r#"{"issuer":"a","grant_types_supported":"x"}"#, NotMerged::Unlike),
             (r#"{"issuer":"a","signed_metadata":"ey"}"#, NotMerged::Signed),
         ] {
-            assert_eq!(advertised().merge(document.as_bytes()), Err(why), "{document}");
+            assert_eq!(advertised(true).merge(document.as_bytes()), Err(why), "{document}");
         }
     }
 }

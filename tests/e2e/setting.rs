@@ -139,6 +139,7 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
         own_keys: Arc::new(signing_keys.verification_keys().unwrap()),
         signing_keys: Arc::new(signing_keys),
         store: StoreSettings::Embedded { folder: PathBuf::from("state") },
+        has_named_store: false,
         limits: Limits {
             connections: 100,
             header_timeout: Duration::from_secs(10),

@@ -12,3 +12,4 @@ mod embedded;
 mod redis;
 mod servers;
 mod suite;
+mod support;

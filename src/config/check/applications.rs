@@ -1,22 +1,16 @@
 //! Applications: who may call, how they prove it, and what they may have.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::reference::Privacy;
+use super::resource_servers::introspects;
 use super::{Check, given};
 use crate::config::document::NodeId;
-use crate::config::raw::{
-    AccessToken, Application as RawApplication, ClientSecret, Format, GrantType, List, Maybe,
-    TrustedTokenIssuer,
-};
+use crate::config::raw::{Application as RawApplication, ClientSecret, List, Maybe, Raw};
 use crate::config::scalar::{OneOrMany, Text};
 use crate::config::shape::Field;
 use crate::config::suggestion::did_you_mean;
-use crate::exchange::client::{
-    AccessTokenSettings, Application, ApplicationType, Format as TokenFormat,
-};
-use crate::exchange::family::RefreshTokenSettings;
+use crate::exchange::client::{Application, ApplicationType};
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
 use crate::secret::StoredSecret;
@@ -25,15 +19,11 @@ use crate::secret::StoredSecret;
 const MAX_SECRETS: usize = 4;
 
 impl Check<'_> {
-    pub(super) fn applications(
-        &self,
-        applications: Option<&Field<List<RawApplication>>>,
-        issuers: Option<&Field<List<TrustedTokenIssuer>>>,
-    ) -> Vec<Application> {
+    pub(super) fn applications(&self, raw: &Raw) -> Vec<Application> {
         let nothing = |node| {
             self.warn(node, "no application may exchange tokens: add one under `applications`");
         };
-        let list = match applications {
+        let list = match &raw.applications {
             Some(Field { value: Some(list), .. }) => list,
             Some(Field { value: None, .. }) => return Vec::new(),
             None => {
@@ -46,7 +36,7 @@ impl Check<'_> {
         self.unique("client_id", items.iter().map(|(_, application)| &application.client_id));
         self.shared_names(&items);
         self.differing_hashes(&items);
-        let names: Option<Vec<&str>> = match issuers {
+        let names: Option<Vec<&str>> = match &raw.trusted_token_issuers {
             // Names that could not be read are not held against those who use them.
             Some(Field { value: None, .. }) => None,
             Some(Field { value: Some(list), .. }) => list
@@ -55,9 +45,12 @@ impl Check<'_> {
                 .collect(),
             None => Some(Vec::new()),
         };
+        let introspects = introspects(raw);
         let applications: Vec<_> = items
             .iter()
-            .filter_map(|(node, raw)| self.application(*node, raw, names.as_deref()))
+            .filter_map(|(node, application)| {
+                self.application(*node, application, names.as_deref(), introspects)
+            })
             .collect();
         if applications.len() == list.len()
             && !applications
@@ -122,11 +115,11 @@ impl Check<'_> {
         node: NodeId,
         raw: &RawApplication,
         issuers: Option<&[&str]>,
+        introspects: bool,
     ) -> Option<Application> {
         let client_id = self
             .need(node, "client_id", "such as `client_id: portal`", &raw.client_id)
             .and_then(|(node, id)| self.client_id(node, id));
-        self.unavailable("refresh_token", raw.refresh_token.as_ref());
         self.unavailable("authentication", raw.authentication.as_ref());
         let is_any = given(&raw.client_id).is_some_and(|(_, id)| id.as_str() == "*");
         // Both come with clients whose secret the upstream knows: `type` and secret are not missed.
@@ -158,7 +151,9 @@ impl Check<'_> {
         let trusted_token_issuers = self.allowed_issuers(&raw.trusted_token_issuers, issuers);
         let audiences = self.texts(&raw.audiences);
         let scopes = self.scopes(&raw.scopes);
-        let access_token = self.access_token(raw.access_token.as_ref());
+        let access_token = self.access_token(&raw.access_token, introspects);
+        let refresh_token = self.refresh_token(&raw.refresh_token);
+        self.refresh_grant(raw);
         let client_id = client_id?;
         Some(Application {
             name: name.unwrap_or_else(|| Arc::from(client_id.as_str())),
@@ -170,16 +165,12 @@ impl Check<'_> {
             trusted_token_issuers,
             scopes,
             access_token,
-            refresh_token: RefreshTokenSettings {
-                lifetime: Duration::from_secs(24 * 3600),
-                idle: None,
-                grace: Duration::ZERO,
-            },
+            refresh_token,
         })
     }
 
     /// RFC 6749 Appendix A.1.
-    fn client_id(&self, node: NodeId, id: &Text) -> Option<String> {
+    pub(super) fn client_id(&self, node: NodeId, id: &Text) -> Option<String> {
         let id = id.as_str();
         if id == "*" {
             self.fault(
@@ -203,13 +194,8 @@ impl Check<'_> {
         let (node, list) =
             self.need(node, "allowed_grant_types", hint, &raw.allowed_grant_types)?;
         let mut types: Vec<String> = Vec::new();
-        for (node, grant_type) in self.items(node, list) {
-            if *grant_type == GrantType::RefreshToken {
-                self.fault(
-                    node,
-                    "`refresh_token` is not available in this version: remove it from the list",
-                );
-            } else if !types.iter().any(|own| own == grant_type.as_str()) {
+        for (_, grant_type) in self.items(node, list) {
+            if !types.iter().any(|own| own == grant_type.as_str()) {
                 types.push(grant_type.as_str().to_owned());
             }
         }
@@ -301,32 +287,5 @@ impl Check<'_> {
             }
         }
         scope
-    }
-
-    fn access_token(&self, settings: Option<&Field<AccessToken>>) -> AccessTokenSettings {
-        const HOUR: Duration = Duration::from_secs(3600);
-        let Some(settings) = settings.and_then(|field| field.value.as_ref()) else {
-            return AccessTokenSettings {
-                lifetime: HOUR,
-                format: TokenFormat::Jwt,
-                outlive_subject: false,
-            };
-        };
-        if let Some((node, Format::Opaque)) = given(&settings.format) {
-            self.fault(
-                node,
-                "`format: opaque` is not available in this version: leave the key out, or write \
-                 jwt",
-            );
-        }
-        AccessTokenSettings {
-            lifetime: self.duration(
-                &settings.lifetime,
-                HOUR,
-                Duration::from_secs(1)..=Duration::from_secs(24 * 3600),
-            ),
-            format: TokenFormat::Jwt,
-            outlive_subject: given(&settings.outlive_subject).is_some_and(|(_, lifted)| *lifted),
-        }
     }
 }

@@ -123,18 +123,12 @@ impl Check<'_> {
         } else {
             token_types.iter().map(|typ| MediaType::new(typ)).collect()
         };
-        if let Some((node, Replay::Once)) = given(&raw.replay) {
-            self.fault(
-                node,
-                "`replay: once` is not available in this version: leave the key out, or write \
-                 allow",
-            );
-        }
+        let once = self.once(raw);
         let trusted = TrustedIssuer {
             enabled: given(&raw.enabled).is_none_or(|(_, enabled)| *enabled),
             claims: self.claims(&raw.claims),
             subject_prefix: self.subject_prefix(&raw.subject_prefix),
-            once: matches!(given(&raw.replay), Some((_, Replay::Once))),
+            once,
             rules: Rules {
                 issuer: issuer.unwrap_or_default().to_owned(),
                 audiences: self.audiences(raw, own),
@@ -153,6 +147,19 @@ impl Check<'_> {
         };
         issuer?;
         Some(IssuerKeys { issuer: Arc::new(trusted), source: source? })
+    }
+
+    /// Whether each of its tokens is accepted once only.
+    fn once(&self, raw: &RawIssuer) -> bool {
+        let Some((node, Replay::Once)) = given(&raw.replay) else { return false };
+        if raw.max_lifetime.is_none() {
+            self.warn(
+                node,
+                "without `max_lifetime` each token is remembered for as long as it says that it \
+                 lives: add it",
+            );
+        }
+        true
     }
 
     /// Ours first, then the aliases.

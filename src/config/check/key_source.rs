@@ -78,7 +78,7 @@ impl Check<'_> {
     }
 
     /// RFC 6750 §2.1, loosely: what can stand in a header field.
-    fn bearer_token(&self, node: NodeId, content: &[u8]) -> Option<SecretString> {
+    pub(super) fn bearer_token(&self, node: NodeId, content: &[u8]) -> Option<SecretString> {
         let token = self.trimmed_secret(node, content)?;
         let text = std::str::from_utf8(&token)
             .ok()

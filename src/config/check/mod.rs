@@ -9,12 +9,15 @@ mod issuers;
 mod key_source;
 mod network;
 mod reference;
+mod resource_servers;
 mod signing;
+mod store;
+mod tokens;
 mod url;
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +28,7 @@ use super::fault::{Findings, Severity};
 use super::raw::{List, Maybe, Raw};
 use super::scalar::{Span, Text, written};
 use super::shape::Field;
-use super::{Config, StoreSettings, Surroundings};
+use super::{Config, Surroundings};
 use crate::exchange::policy::Policy;
 use crate::jwt::sign::SigningKeys;
 
@@ -52,9 +55,7 @@ impl<'a> Check<'a> {
     pub(super) fn run(self, raw: &Field<Raw>) -> Option<Config> {
         const ROOT: NodeId = NodeId::ROOT;
         let raw = raw.value.as_ref()?;
-        self.unavailable("store", raw.store.as_ref());
         self.unavailable("tests", raw.tests.as_ref());
-        self.unavailable("resource_servers", raw.resource_servers.as_ref());
 
         let admin = self.admin(raw.admin.as_ref());
         let listen = self
@@ -81,8 +82,9 @@ impl<'a> Check<'a> {
             .map(|(node, keys)| self.signing_keys(node, keys));
         let issuer = server.as_ref().map(|server| server.issuer.as_str());
         let issuers = self.issuers(raw.trusted_token_issuers.as_ref(), issuer);
-        let applications =
-            self.applications(raw.applications.as_ref(), raw.trusted_token_issuers.as_ref());
+        let applications = self.applications(raw);
+        let resource_servers = self.resource_servers(raw);
+        let store = self.store(&raw.store);
         let limits = self.limits(raw.limits.as_ref());
 
         if self.findings.has_fault() {
@@ -94,7 +96,8 @@ impl<'a> Check<'a> {
             server.unknown_issuers,
             issuers.iter().map(|issuer| Arc::clone(&issuer.issuer)),
             applications,
-        );
+        )
+        .with_resource_servers(resource_servers);
         let signing_keys = SigningKeys::new(signing_keys?);
         let own_keys = signing_keys.verification_keys();
         Some(Config {
@@ -107,14 +110,8 @@ impl<'a> Check<'a> {
             trusted_token_issuers: issuers,
             signing_keys: Arc::new(signing_keys),
             own_keys: Arc::new(own_keys.ok()?),
-            store: StoreSettings::Embedded {
-                folder: self
-                    .surroundings
-                    .file
-                    .parent()
-                    .unwrap_or_else(|| Path::new("."))
-                    .join("state"),
-            },
+            store: store?,
+            has_named_store: raw.store.is_some(),
             limits,
             files: self.files.into_inner(),
         })

@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::reference::Privacy;
 use super::url::is_protected;
 use super::{Check, given};
 use crate::config::document::NodeId;
-use crate::config::raw::{self, List};
+use crate::config::raw::{self, List, Maybe, SecretReference};
 use crate::config::scalar::Text;
 use crate::config::shape::Field;
 use crate::config::{Admin, Limits, Listener, Upstream};
@@ -59,12 +62,38 @@ impl Check<'_> {
         let Some(admin) = admin.and_then(|field| field.value.as_ref()) else {
             return Admin { address: DEFAULT, metric_labels_max: LABELS, token: None };
         };
-        let address = given(&admin.address).and_then(|(node, text)| self.address(node, text));
-        Admin {
-            address: address.unwrap_or(DEFAULT),
-            metric_labels_max: self.number(&admin.metric_labels_max, LABELS, 1..=10_000),
-            token: None,
+        let address =
+            given(&admin.address).and_then(|(node, text)| Some((node, self.address(node, text)?)));
+        if let Some((node, address)) = address
+            && !address.ip().is_loopback()
+            && admin.token.is_none()
+        {
+            self.warn(
+                node,
+                "is open to other machines, from which nothing can be changed without a `token`: \
+                 add it",
+            );
         }
+        Admin {
+            address: address.map_or(DEFAULT, |(_, address)| address),
+            metric_labels_max: self.number(&admin.metric_labels_max, LABELS, 1..=10_000),
+            token: self.admin_token(&admin.token),
+        }
+    }
+
+    fn admin_token(&self, token: &Maybe<SecretReference>) -> Option<SecretString> {
+        /// As for client secrets.
+        const SHORTEST: usize = 16;
+        let (node, reference) = given(token)?;
+        let (node, content) = self.secret_reference(node, reference, Privacy::Guarded)?;
+        let token = self.bearer_token(node, &content)?;
+        if token.expose_secret().len() < SHORTEST {
+            self.warn(
+                node,
+                format!("the token that is named here has fewer than {SHORTEST} characters: choose a longer one"),
+            );
+        }
+        Some(token)
     }
 
     pub(super) fn upstream(&self, node: NodeId, upstream: &raw::Upstream) -> Option<Upstream> {

@@ -1,15 +1,43 @@
 //! URLs of the configuration: trusted as written, so written plainly.
 
+use std::net::Ipv4Addr;
+
 use ::url::{Host, Url};
 
 use super::Check;
 use crate::config::document::NodeId;
 use crate::config::scalar::Text;
 
+/// What URLs there are, in words.
+pub(super) struct Kind {
+    schemes: [&'static str; 2],
+    begins: &'static str,
+    example: &'static str,
+    /// Where credentials belong.
+    credentials: &'static str,
+}
+
+pub(super) const WEB: Kind = Kind {
+    schemes: ["https://", "http://"],
+    begins: "https:// (or http://)",
+    example: "https://host.example/path",
+    credentials: "remove them",
+};
+
+pub(super) const REDIS: Kind = Kind {
+    schemes: ["rediss://", "redis://"],
+    begins: "rediss:// (or redis://)",
+    example: "rediss://host.example:6379",
+    credentials: "name them beside it, as `username` and `password`",
+};
+
 /// Whether only this machine can be meant.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
+        // Under a scheme that is not the web's, an IPv4 address counts as a name.
+        Some(Host::Domain(name)) => {
+            name == "localhost" || name.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback())
+        }
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
@@ -24,27 +52,35 @@ pub(super) fn is_protected(url: &Url) -> bool {
 impl Check<'_> {
     /// An `http` or `https` URL with a host, without user information and fragment.
     pub(super) fn web_url(&self, node: NodeId, text: &Text) -> Option<Url> {
+        self.plain_url(node, text, &WEB)
+    }
+
+    /// A URL of this kind with a host, without user information and fragment.
+    pub(super) fn plain_url(&self, node: NodeId, text: &Text, kind: &Kind) -> Option<Url> {
         let text = text.as_str();
-        let refuse = |message: &str| {
+        let refuse = |message: String| {
             self.fault(node, message);
             None
         };
         // The URL parser mends blanks and backslashes, which nobody meant.
         if !text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
-            return refuse("has a character that no URL has: percent-encode it");
+            return refuse("has a character that no URL has: percent-encode it".to_owned());
         }
         let lower = text.to_ascii_lowercase();
-        if !lower.starts_with("http://") && !lower.starts_with("https://") {
-            return refuse("must be a URL that begins with https:// (or http://)");
+        if !kind.schemes.iter().any(|scheme| lower.starts_with(scheme)) {
+            return refuse(format!("must be a URL that begins with {}", kind.begins));
         }
-        let Ok(url) = Url::parse(text) else {
-            return refuse("is not a URL: write it as https://host.example/path");
+        let url = Url::parse(text).ok();
+        let Some(url) = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty()))
+        else {
+            return refuse(format!("is not a URL: write it as {}", kind.example));
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return refuse("has a user name or a password in it: remove them");
+            let mend = kind.credentials;
+            return refuse(format!("has a user name or a password in it: {mend}"));
         }
         if url.fragment().is_some() {
-            return refuse("has a fragment (`#…`): remove it");
+            return refuse("has a fragment (`#…`): remove it".to_owned());
         }
         Some(url)
     }

@@ -34,10 +34,10 @@ pub(in crate::config) struct Application {
     /// What it may ask for. Default: none.
     pub(in crate::config) scopes: Maybe<List<Text>>,
     pub(in crate::config) access_token: Maybe<AccessToken>,
+    /// How its refresh tokens live, where `refresh_token` is among its grants.
+    pub(in crate::config) refresh_token: Maybe<RefreshToken>,
     #[schemars(skip)]
     pub(in crate::config) authentication: Maybe<IgnoredAny>,
-    #[schemars(skip)]
-    pub(in crate::config) refresh_token: Maybe<IgnoredAny>,
 }
 
 /// The kind of an application.
@@ -74,7 +74,7 @@ pub(in crate::config) enum GrantType {
     Implicit,
     Password,
     ClientCredentials,
-    #[schemars(skip)]
+    /// RFC 6749 §6: an exchange gives a refresh token, too.
     RefreshToken,
     /// RFC 7523.
     #[serde(rename = "urn:ietf:params:oauth:grant-type:jwt-bearer")]
@@ -125,6 +125,7 @@ pub(in crate::config) struct ClientSecret {
 pub(in crate::config) struct AccessToken {
     /// 1s to 24h. Default: 1h.
     pub(in crate::config) lifetime: Maybe<Span>,
+    /// `jwt` is verified by whoever receives it; `opaque` says nothing, and is introspected.
     /// Default: jwt.
     pub(in crate::config) format: Maybe<Format>,
     /// Lifts the bound by the subject token's `exp`. Default: false.
@@ -137,6 +138,18 @@ pub(in crate::config) struct AccessToken {
 #[schemars(inline)]
 pub(in crate::config) enum Format {
     Jwt,
-    #[schemars(skip)]
     Opaque,
+}
+
+/// How refresh tokens live.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RefreshToken {
+    /// From the exchange on, however often it is refreshed. 1m to 366d. Default: 24h.
+    pub(in crate::config) lifetime: Maybe<Span>,
+    /// How long a token may be left unused, 1m to `lifetime`. Default: as long as it lives.
+    pub(in crate::config) idle: Maybe<Span>,
+    /// How long the preceding token still gets the same successor, for clients that lose answers.
+    /// 0s to 10s. Default: 0s.
+    pub(in crate::config) grace: Maybe<Span>,
 }

@@ -49,7 +49,8 @@ pub(in crate::config) struct TrustedTokenIssuer {
     pub(in crate::config) claims: Maybe<BTreeMap<String, Field<Text>>>,
     /// Put before `sub`, so that two issuers' subjects can't be taken for one another.
     pub(in crate::config) subject_prefix: Maybe<String>,
-    /// Whether a token may be exchanged more than once.
+    /// Whether a token may be exchanged more than once: `allow`, or `once` and never again, for
+    /// which it needs a `jti`. Default: allow.
     pub(in crate::config) replay: Maybe<Replay>,
 }
 
@@ -59,7 +60,6 @@ pub(in crate::config) struct TrustedTokenIssuer {
 #[schemars(inline)]
 pub(in crate::config) enum Replay {
     Allow,
-    #[schemars(skip)]
     Once,
 }
 

@@ -6,16 +6,20 @@
 
 mod application;
 mod issuer;
+mod store;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-pub(super) use self::application::{AccessToken, Application, ClientSecret, Format, GrantType};
+pub(super) use self::application::{
+    AccessToken, Application, ClientSecret, Format, GrantType, RefreshToken,
+};
 pub(super) use self::issuer::{
     CertificateSource, Discovery, FetchedJwks, JwksEndpoint, Replay, TrustedTokenIssuer,
     VerificationAlgorithm,
 };
+pub(super) use self::store::{Embedded, Redis, Store};
 use super::scalar::{OneOrMany, Span, Text};
 use super::shape::Field;
 use crate::exchange::policy::UnknownIssuers;
@@ -48,12 +52,12 @@ pub(super) struct Raw {
     pub(super) trusted_token_issuers: Maybe<List<TrustedTokenIssuer>>,
     /// The OAuth clients that may exchange tokens.
     pub(super) applications: Maybe<List<Application>>,
+    /// Who may introspect what, beside a token's own client and the clients that its `aud` names.
+    pub(super) resource_servers: Maybe<List<ResourceServer>>,
+    /// Where refresh tokens, revocations and tokens that come once are kept.
+    pub(super) store: Maybe<Store>,
     /// Bounds on what clients may take up.
     pub(super) limits: Maybe<Limits>,
-    #[schemars(skip)]
-    pub(super) resource_servers: Maybe<IgnoredAny>,
-    #[schemars(skip)]
-    pub(super) store: Maybe<IgnoredAny>,
     #[schemars(skip)]
     pub(super) tests: Maybe<IgnoredAny>,
 }
@@ -99,6 +103,9 @@ pub(super) struct Admin {
     /// How many issuers, and how many clients, have a metric label of their own. Default: 200.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) metric_labels_max: Maybe<usize>,
+    /// What operators must present, as `Authorization: Bearer`, to change anything. Default: those
+    /// on this machine need none, and all others may change nothing.
+    pub(super) token: Maybe<SecretReference>,
 }
 
 /// The identity provider.
@@ -229,6 +236,17 @@ pub(super) struct SecretReference {
     pub(super) env: Maybe<Text>,
     /// A file that its owner alone may read.
     pub(super) file: Maybe<Text>,
+}
+
+/// A client that may introspect tokens which are meant for some audiences.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResourceServer {
+    /// As the identity provider knows it, which authenticates it.
+    #[schemars(required)]
+    pub(super) client_id: Maybe<Text>,
+    #[schemars(required, length(min = 1))]
+    pub(super) audiences: Maybe<List<Text>>,
 }
 
 /// Bounds on what clients may take up.

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app",
+            "admin",
             "dev",
             "store",
             "telemetry",
@@ -47,7 +48,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("admin", &["store", "keys", "telemetry", "config", "clock", "exchange", "jwt", "time"]),
+    (
+        "admin",
+        &["store", "keys", "telemetry", "config", "clock", "exchange", "jwt", "secret", "time"],
+    ),
     (
         "proxy",
         &[
@@ -326,7 +330,9 @@ fn tokens_are_signed_in_one_place() {
     for source in sources() {
         let path = source.path.to_str().unwrap();
         let is_dev = source.module() == Some("dev");
-        if !is_dev && !may.contains(&path) && source.shipped.contains(".sign(") {
+        // `sign()` without anything to sign ends a MAC.
+        let signs = source.shipped.replace(".sign()", "").contains(".sign(");
+        if !is_dev && !may.contains(&path) && signs {
             faults.push(format!("{path}: signs, and only what `mint` returns may be signed"));
         }
     }

@@ -5,14 +5,15 @@
 //! comparison that may take milliseconds, [`Pending`] for the keys of one issuer, [`Approved`] for
 //! whether a token comes for the first time. [`Issued`] says what to keep before the answer leaves.
 //!
-//! [`refresh`] has the same steps for a refresh token, [`issued`] those for a token that is
-//! introspected or revoked.
+//! [`refresh`] has the same steps for a refresh token, [`inquiry`] and [`issued`] those for a token
+//! that is introspected or revoked.
 
 pub mod client;
 pub mod cut_off;
 pub mod error;
 pub mod family;
 pub mod grant;
+pub mod inquiry;
 pub mod issued;
 mod marks;
 pub mod mint;

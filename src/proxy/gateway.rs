@@ -24,6 +24,8 @@ use super::route::Route;
 use super::screen::screen;
 use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
+use crate::exchange::inquiry::Purpose;
+use crate::store::Use;
 
 /// Of each read of a body that is not buffered, and of each write to a client.
 const STALLED: Duration = Duration::from_mins(1);
@@ -52,6 +54,8 @@ pub struct Visit {
     client: Client,
     /// The body was read, and a client that waited for it was told to go on.
     is_buffered: bool,
+    /// It may ask the store, which is not closed meanwhile.
+    store_use: Option<Use>,
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
     attempt: usize,
@@ -69,6 +73,7 @@ impl ProxyHttp for Gateway {
             route: Route::Other,
             client: Client { address: None, is_tls: false },
             is_buffered: false,
+            store_use: None,
             patience: None,
             attempt: 0,
             has_more_addresses: false,
@@ -104,14 +109,14 @@ impl ProxyHttp for Gateway {
         session.set_write_timeout(Some(STALLED));
         session.set_total_drain_timeout(Some(DRAIN));
         visit.is_buffered = is_buffered;
+        visit.store_use = is_buffered.then(|| self.shared.store.begin());
         let answer = match visit.route {
             Route::Token | Route::Suspect => {
                 let endpoint = &self.shared.token_endpoint;
                 intercept::token_request(session, &self.generation, endpoint).await?
             }
-            Route::Introspection | Route::Revocation => {
-                intercept::bounded_request(session, &self.generation).await?
-            }
+            Route::Introspection => self.inquiry(Purpose::Introspection, session, visit).await?,
+            Route::Revocation => self.inquiry(Purpose::Revocation, session, visit).await?,
             Route::Jwks => self.document(Kind::Jwks, session, visit).await,
             Route::Metadata(_) => self.document(Kind::Metadata, session, visit).await,
             Route::Other => last_hop(session.req_header()),
@@ -254,6 +259,16 @@ impl Gateway {
             return last_hop(request);
         }
         Some(self.generation.documents.answer(kind, request, visit.client).await)
+    }
+
+    async fn inquiry(
+        &self,
+        purpose: Purpose,
+        session: &mut Session,
+        visit: &Visit,
+    ) -> Result<Option<Answer>> {
+        let (generation, shared) = (&self.generation, &self.shared);
+        intercept::inquiry(session, generation, shared, purpose, visit.client).await
     }
 
     fn route(&self, request: &RequestHeader) -> Route {

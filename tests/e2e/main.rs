@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod dev;
 mod documents;
 mod exchange;
 mod framing;

@@ -9,10 +9,10 @@ use thiserror::Error;
 use super::client::{Application, AuthenticatedClient, Credentials, SecretCheck};
 use super::error::Refusal;
 use super::family::Family;
-use super::grant::Grant;
+use super::grant::{CopiedClaim, Grant};
 use super::refresh::{RefreshError, RefreshRequest};
 use super::request::ExchangeRequest;
-use super::subject::TrustedIssuer;
+use super::subject::{ClaimMapping, TrustedIssuer};
 use super::token_id::IssuerTag;
 use crate::jwt::claims::Claims;
 use crate::jwt::verify::Verified;
@@ -191,8 +191,9 @@ impl Permit {
             return Err(PolicyError::Scope);
         }
         let subject = subject.get();
-        let copied = issuer.claims.iter().filter_map(|mapping| {
-            Some((mapping.minted.clone(), subject.all.get(&mapping.subject)?.clone()))
+        let copied = issuer.claims.iter().filter_map(|ClaimMapping { minted, subject: name }| {
+            let value = subject.all.get(name)?.clone();
+            Some(CopiedClaim { minted: minted.clone(), subject: name.clone(), value })
         });
         let settings = application.access_token;
         Ok(Self {
@@ -241,12 +242,16 @@ impl Permit {
         if !scope.is_subset_of(&application.scopes) {
             return Err(PolicyError::Scope.into());
         }
-        let is_mapped = |name: &str| issuer.claims.iter().any(|mapping| mapping.minted == name);
-        let claims = grant.claims.iter().filter(|(name, _)| is_mapped(name)).cloned().collect();
+        let is_mapped = |CopiedClaim { minted, subject, .. }: &&CopiedClaim| {
+            issuer.claims.iter().any(|now| now.minted == *minted && now.subject == *subject)
+        };
+        let claims = grant.claims.iter().filter(is_mapped).cloned().collect();
+        // A lifetime that was made shorter since then counts, a longer one does not.
+        let of_now = grant.granted_at.plus(application.refresh_token.lifetime);
         Ok(Self {
             grant: Grant { audiences, scope: scope.clone(), claims, ..grant.clone() },
             lifetime: application.access_token.lifetime,
-            not_after: family.expires_at,
+            not_after: family.expires_at.min(of_now),
         })
     }
 }

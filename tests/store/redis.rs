@@ -34,8 +34,11 @@ async fn a_family_rotates_once_and_ends() {
     let server = Server::start(&[]);
     let store = RedisStore::open(&settings(&server)).await.unwrap();
     let now = cambio::clock::now();
-    let settings =
-        RefreshTokenSettings { lifetime: Duration::from_secs(60), idle: None, grace: Duration::ZERO };
+    let settings = RefreshTokenSettings {
+        lifetime: Duration::from_secs(60),
+        idle: None,
+        grace: Duration::ZERO,
+    };
     let grant = Grant {
         client_id: "portal".to_owned(),
         issuer: "https://issuer.example".to_owned(),

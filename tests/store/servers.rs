@@ -73,7 +73,8 @@ impl Server {
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         for _ in 0..10 {
             let folder = tempfile::tempdir().unwrap();
-            let mut server = Self { port: free_port(), options: options.clone(), process: None, folder };
+            let mut server =
+                Self { port: free_port(), options: options.clone(), process: None, folder };
             if server.run() {
                 return server;
             }
@@ -83,9 +84,8 @@ impl Server {
 
     /// Starts it, or starts it again. `false` where somebody else has its port.
     pub fn run(&mut self) -> bool {
-        let mut command: Vec<String> = ["redis-server", "--bind", "127.0.0.1", "--save", ""]
-            .map(str::to_owned)
-            .to_vec();
+        let mut command: Vec<String> =
+            ["redis-server", "--bind", "127.0.0.1", "--save", ""].map(str::to_owned).to_vec();
         command.extend(["--port".to_owned(), self.port.to_string()]);
         command.extend(self.options.iter().cloned());
         let process = Process::start(self.folder.path(), &command);
@@ -93,7 +93,8 @@ impl Server {
         self.process = Some(process);
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(20) {
-            if self.try_command::<String>(&["INFO", "server"]).is_ok_and(|info| info.contains(&pid)) {
+            if self.try_command::<String>(&["INFO", "server"]).is_ok_and(|info| info.contains(&pid))
+            {
                 return true;
             }
             let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
@@ -102,7 +103,10 @@ impl Server {
             }
             yield_now();
         }
-        panic!("it does not start: {}", fs::read_to_string(self.folder.path().join("log")).unwrap());
+        panic!(
+            "it does not start: {}",
+            fs::read_to_string(self.folder.path().join("log")).unwrap()
+        );
     }
 
     /// As a crash would.

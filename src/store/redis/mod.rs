@@ -141,9 +141,8 @@ impl RedisStore {
                 match self.keys.kind(&key) {
                     Some(Kind::Family) => {
                         let family = self.read_family(&key).await?;
-                        let lives = family.filter(|family| {
-                            family.ended.is_none() && !family.is_expired(now)
-                        });
+                        let lives = family
+                            .filter(|family| family.ended.is_none() && !family.is_expired(now));
                         hit.families += u64::from(lives.is_some_and(|one| is_hit(&one.descent())));
                     }
                     Some(Kind::Opaque) => {

@@ -5,6 +5,8 @@
 //! sleeps out its whole period of grace.
 
 pub mod handover;
+mod keeper;
+pub mod revoke;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -28,6 +30,8 @@ use tokio::sync::watch::Sender;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use self::keeper::Keeper;
+use crate::admin::order::{Order, RevokeError, Revoked};
 use crate::admin::{
     self, Admin, Configuration, ListenerStatus, Reload, SigningKeyStatus, Status, VERSION,
 };
@@ -35,8 +39,7 @@ use crate::clock;
 use crate::config::{Config, Listener};
 use crate::proxy::connection::{Door, Gate};
 use crate::proxy::generation::{Front, GenerationError, Shared};
-use crate::proxy::token_endpoint::TokenEndpoint;
-use crate::store::{self, Slot};
+use crate::proxy::token_endpoint::{TokenEndpoint, decision_id};
 use crate::telemetry::metrics::Metrics;
 
 /// Per connection. Most headers fit, and most connections are idle.
@@ -50,6 +53,13 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(2);
 const ADMIN_BIND: Duration = Duration::from_secs(10);
 /// The embedded store may still be in the hands of the process that we take over from.
 const STORE_HELD: Duration = Duration::from_secs(60);
+/// Or of one that is about to end, or of a command that is soon done.
+const STORE_BUSY: Duration = Duration::from_secs(2);
+/// How long a process that has handed its sockets over waits for the last requests of connections
+/// that it has accepted: its successor waits for the store.
+const LAST_CONNECTIONS: Duration = Duration::from_millis(500);
+/// And for requests in flight that may ask the store.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
 const ADMIN_BIND_STEP: Duration = Duration::from_millis(50);
 
 /// Why the server does not start.
@@ -76,6 +86,7 @@ struct History {
 struct Condition {
     began: Instant,
     front: Arc<ArcSwap<Front>>,
+    keeper: Arc<Keeper>,
     listeners: Vec<ListenerStatus>,
     is_draining: AtomicBool,
     history: Mutex<History>,
@@ -97,7 +108,43 @@ impl Condition {
             listeners: self.listeners.clone(),
             signing_keys: SigningKeyStatus::all(&generation.config.signing_keys, clock::now()),
             trusted_token_issuers: generation.keys.status(),
+            store: self.keeper.status(&generation.config),
         }
+    }
+
+    /// What the admin listener has of it.
+    fn shown(of: &Arc<Self>, metrics: Arc<Metrics>) -> Admin {
+        let (looked_at, asked, told) = (Arc::clone(of), Arc::clone(of), Arc::clone(of));
+        Admin {
+            metrics,
+            status: Box::new(move || looked_at.status()),
+            token: Box::new(move || asked.front.load().generation.config.admin.token.clone()),
+            revoke: Box::new(move |order| {
+                let told = Arc::clone(&told);
+                Box::pin(async move { told.revoke(order).await })
+            }),
+        }
+    }
+
+    fn watch_store(of: &Arc<Self>) {
+        let (keeper, condition) = (Arc::downgrade(&of.keeper), Arc::downgrade(of));
+        let is_needed = move || {
+            condition.upgrade().is_some_and(|one| one.front.load().generation.config.needs_store())
+        };
+        tokio::spawn(Keeper::watch(keeper, is_needed));
+    }
+
+    /// Carries an operator's revocation out. Once begun it goes on, whoever waits for it or not.
+    async fn revoke(&self, order: Order) -> Revoked {
+        let (front, keeper) = (self.front.load_full(), Arc::clone(&self.keeper));
+        let working = tokio::spawn(async move {
+            let _in_use = keeper.slot().begin();
+            revoke::revoke_here(&front.generation.config, keeper.slot(), &order).await
+        });
+        working.await.unwrap_or_else(|_| Revoked {
+            decision: decision_id(),
+            result: Err(RevokeError::StoreUnavailable),
+        })
     }
 }
 
@@ -146,15 +193,16 @@ impl App {
         let admin_address = admin_listener
             .local_addr()
             .map_err(|error| StartError::Listen { address: config.admin.address, error })?;
-        let store = Arc::new(Slot::default());
-        let patience = if takes_over { STORE_HELD } else { Duration::ZERO };
-        open_store(&config, &store, &metrics, patience).await?;
-        let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(&store))
+        let keeper = Arc::new(Keeper::new(&metrics));
+        let patience = if takes_over { STORE_HELD } else { STORE_BUSY };
+        let opened = keeper.open(&config, patience).await.map_err(GenerationError::from)?;
+        keeper.keep(opened);
+        let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(keeper.slot()))
             .ok_or(StartError::Random)?;
         let shared = Arc::new(Shared {
             metrics: Arc::clone(&metrics),
             token_endpoint,
-            store,
+            store: Arc::clone(keeper.slot()),
             is_stopping: AtomicBool::new(false),
         });
         let gate = Arc::new(Gate::new(config.limits.connections));
@@ -166,6 +214,7 @@ impl App {
         let condition = Arc::new(Condition {
             began: Instant::now(),
             front: Arc::clone(&front),
+            keeper,
             listeners: (addresses.iter().zip(tls))
                 .map(|(address, tls)| ListenerStatus { address: *address, tls })
                 .collect(),
@@ -196,9 +245,9 @@ impl App {
             tracing::info!(%address, "listening");
         }
         let (stop_admin, stopping) = tokio::sync::watch::channel(false);
-        let looked_at = Arc::clone(&condition);
-        let shown = Admin { metrics, status: Box::new(move || looked_at.status()) };
-        let admin = tokio::spawn(admin::serve(admin_listener, Arc::new(shown), stopping));
+        let shown = Arc::new(Condition::shown(&condition, metrics));
+        let admin = tokio::spawn(admin::serve(admin_listener, shown, stopping));
+        Condition::watch_store(&condition);
         tracing::info!(address = %admin_address, "listening for operators");
         Ok(Running {
             condition,
@@ -239,17 +288,27 @@ impl Running {
     pub async fn reload(&self, config: Config) -> Result<(), GenerationError> {
         let _one_at_a_time = self.reloading.lock().await;
         let previous = self.condition.front.load_full();
-        for setting in needs_restart(&previous.generation.config, &config) {
+        let keeper = &self.condition.keeper;
+        let other_store = keeper.is_other(&config).then_some("store");
+        let settings = needs_restart(&previous.generation.config, &config);
+        for setting in settings.into_iter().chain(other_store) {
             tracing::warn!(setting, "a change of this setting takes effect after a restart");
         }
-        let shared = &self.shared;
-        let opened = open_store(&config, &shared.store, &shared.metrics, Duration::ZERO).await;
-        let built = match opened {
-            Ok(()) => build(config, shared, Some(previous)).await,
-            Err(error) => Err(error),
+        let built = match keeper.open(&config, STORE_BUSY).await {
+            Err(error) => Err(error.into()),
+            Ok(opened) => match build(config, &self.shared, Some(previous)).await {
+                Ok(front) => Ok((front, opened)),
+                Err(error) => {
+                    if let Some(opened) = opened {
+                        opened.discard().await;
+                    }
+                    Err(error)
+                }
+            },
         };
         match built {
-            Ok(front) => {
+            Ok((front, opened)) => {
+                keeper.keep(opened);
                 self.shared.metrics.configure(&front.generation.config);
                 ask_ahead(&front);
                 self.condition.front.store(front);
@@ -284,8 +343,8 @@ impl Running {
         Arc::clone(&self.descriptors)
     }
 
-    /// Gives the admin address up, for the process that takes over.
-    pub async fn stop_admin(&mut self) {
+    /// Gives the admin address up.
+    async fn stop_admin(&mut self) {
         let _ = self.stop_admin.send(true);
         // What the listener showed last is no reason to wait for long.
         let _ = timeout(ADMIN_DRAIN, &mut self.admin).await;
@@ -294,38 +353,49 @@ impl Running {
     /// Accepts no more, lets what is in flight end, and ends. `false` where something was still in
     /// flight when the time for it was over.
     pub async fn stop(mut self) -> bool {
+        self.stop_accepting().await;
+        let is_drained = self.drain().await;
+        self.stop_admin().await;
+        self.condition.keeper.close(Duration::ZERO).await;
+        tracing::info!("stopped");
+        is_drained
+    }
+
+    /// As [`Running::stop`], where another process has the listening sockets: the admin address and
+    /// the store, which that one waits for, are given up first. What is still in flight then does
+    /// without.
+    pub async fn give_way(mut self) -> bool {
+        self.stop_admin().await;
+        self.stop_accepting().await;
+        // A connection that was just accepted may still bring its request.
+        let _ = timeout(LAST_CONNECTIONS, self.gate.emptied()).await;
+        self.condition.keeper.close(LAST_REQUESTS).await;
+        tracing::info!("the store is given up");
+        let is_drained = self.drain().await;
+        tracing::info!("stopped");
+        is_drained
+    }
+
+    async fn stop_accepting(&mut self) {
         self.condition.is_draining.store(true, Ordering::Relaxed);
         self.shared.is_stopping.store(true, Ordering::Relaxed);
-        let deadline = self.condition.front.load().generation.config.limits.drain_timeout;
         let connections = self.gate.connections();
         tracing::info!(connections, "stopping: no more connections are accepted");
         let _ = self.stop_accepting.send(true);
         while self.accepting.join_next().await.is_some() {}
         tokio::time::sleep(SETTLING).await;
+    }
+
+    /// Waits for what is in flight, as long as it is configured.
+    async fn drain(&self) -> bool {
+        let deadline = self.condition.front.load().generation.config.limits.drain_timeout;
         let is_drained = timeout(deadline, self.gate.emptied()).await.is_ok();
         if !is_drained {
             let connections = self.gate.connections();
             tracing::warn!(connections, "the time is over: what is in flight is cut off");
         }
-        if !self.admin.is_finished() {
-            self.stop_admin().await;
-        }
-        tracing::info!("stopped");
         is_drained
     }
-}
-
-/// Opens the store where the configuration needs one and there is none yet.
-async fn open_store(
-    config: &Config,
-    slot: &Slot,
-    metrics: &Arc<Metrics>,
-    patience: Duration,
-) -> Result<(), GenerationError> {
-    if config.needs_store() && slot.is_empty() {
-        slot.fill(store::open(&config.store, metrics, patience).await?);
-    }
-    Ok(())
 }
 
 /// How often the upstream's keys are asked for while nobody else does.
@@ -417,7 +487,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen", addresses(old) != addresses(new)),
         ("admin.address", old.admin.address != new.admin.address),
         ("limits.connections", old.limits.connections != new.limits.connections),
-        ("store", old.needs_store() && old.store != new.store),
     ];
     checks.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app",
+            "admin",
             "dev",
             "store",
             "telemetry",
@@ -47,7 +48,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("admin", &["store", "keys", "telemetry", "config", "clock", "exchange", "jwt", "time"]),
+    (
+        "admin",
+        &["store", "keys", "telemetry", "config", "clock", "exchange", "jwt", "secret", "time"],
+    ),
     (
         "proxy",
         &[

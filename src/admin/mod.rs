@@ -1,24 +1,34 @@
-//! `/metrics`, `/livez`, `/readyz` and `/status` on their own listener.
+//! `/metrics`, `/livez`, `/readyz`, `/status` and `/revoke` on their own listener.
 
+mod access;
+pub mod order;
+mod revoke;
 mod status;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use secrecy::SecretString;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use self::order::{Order, Revoked};
 pub use self::status::{
-    Check, Configuration, ListenerStatus, Readiness, Reload, SigningKeyStatus, Status, VERSION,
+    Check, Configuration, ListenerStatus, Readiness, Reload, SigningKeyStatus, Status, StoreStatus,
+    VERSION, rfc3339_text,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -28,6 +38,8 @@ const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a connection as a whole, which is one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a revocation beyond that: a large store is looked through.
+pub const REVOCATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Before connections are accepted again where the system has none to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,11 +47,18 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// What the listener shows.
+/// What carries a revocation out.
+pub type Revoke = dyn Fn(Order) -> Pin<Box<dyn Future<Output = Revoked> + Send>> + Send + Sync;
+
+/// What the listener shows and does.
 pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// How the process is at this moment. Called for `/readyz` and `/status`.
     pub status: Box<dyn Fn() -> Status + Send + Sync>,
+    /// What operators must show at this moment to change anything.
+    pub token: Box<dyn Fn() -> Option<SecretString> + Send + Sync>,
+    /// Called for `/revoke`.
+    pub revoke: Box<Revoke>,
 }
 
 impl fmt::Debug for Admin {
@@ -57,8 +76,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Re
         tokio::select! {
             () = told(&mut stop) => break,
             accepted = accept(&listener, &permits) => match accepted {
-                Some((stream, permit)) => {
-                    tokio::spawn(converse(stream, Arc::clone(&admin), permit));
+                Some((stream, peer, permit)) => {
+                    tokio::spawn(converse(stream, peer, Arc::clone(&admin), permit));
                 }
                 None => sleep(ACCEPT_PAUSE).await,
             }
@@ -77,10 +96,10 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, peer)) => Some((stream, peer.ip(), permit)),
         Err(error) => {
             tracing::warn!(%error, "the admin listener cannot accept");
             None
@@ -89,10 +108,24 @@ async fn accept(
 }
 
 /// One connection, one request.
-async fn converse(stream: TcpStream, admin: Arc<Admin>, permit: OwnedSemaphorePermit) {
-    let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = answer(&admin, request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(response) }
+async fn converse(
+    stream: TcpStream,
+    peer: IpAddr,
+    admin: Arc<Admin>,
+    permit: OwnedSemaphorePermit,
+) {
+    let is_revoking = AtomicBool::new(false);
+    let answer = service_fn(|request: Request<Incoming>| {
+        let (admin, is_revoking) = (&admin, &is_revoking);
+        async move {
+            if request.uri().path() != "/revoke" {
+                return Ok::<_, Infallible>(answer(admin, request.method(), request.uri().path()));
+            }
+            is_revoking.store(true, Ordering::Relaxed);
+            let answer = revoke::answer(admin, peer, request).await;
+            is_revoking.store(false, Ordering::Relaxed);
+            Ok(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -100,8 +133,12 @@ async fn converse(stream: TcpStream, admin: Arc<Admin>, permit: OwnedSemaphorePe
         .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
     // Whoever breaks off or is too slow has no answer; there is nobody to tell.
-    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    let ended = timeout(CONNECTION_TIMEOUT, connection.as_mut()).await;
+    if ended.is_err() && is_revoking.load(Ordering::Relaxed) {
+        let _ = timeout(REVOCATION_TIMEOUT, connection).await;
+    }
     drop(permit);
 }
 

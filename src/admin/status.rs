@@ -28,6 +28,22 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     pub signing_keys: Vec<SigningKeyStatus>,
     pub trusted_token_issuers: Vec<IssuerStatus>,
+    /// `null` where the configuration needs none.
+    pub store: Option<StoreStatus>,
+}
+
+/// How the store is: never where, since an address may have a password in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreStatus {
+    /// `embedded` or `redis`.
+    pub kind: &'static str,
+    /// Whether it answered when it was last asked.
+    pub ok: bool,
+    /// Since it last answered.
+    pub age_seconds: u64,
+    /// What was wrong when it was last asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// The configuration that serves.
@@ -93,8 +109,8 @@ impl SigningKeyStatus {
 pub struct Readiness {
     pub ready: bool,
     pub checks: Vec<Check>,
-    /// Trusted token issuers whose tokens can't be checked, or not much longer. Others are served,
-    /// so it is no reason not to be ready.
+    /// Trusted token issuers whose tokens can't be checked, or not much longer, and `store` where
+    /// that does not answer. Others are served, so it is no reason not to be ready.
     pub degraded: Vec<Arc<str>>,
 }
 
@@ -116,24 +132,28 @@ impl Status {
             ("not_draining", !self.draining),
         ]
         .map(|(name, ok)| Check { name, ok });
-        let degraded = self.trusted_token_issuers.iter().filter(|issuer| issuer.is_degraded());
+        let issuers = self.trusted_token_issuers.iter().filter(|issuer| issuer.is_degraded());
+        let store = self.store.as_ref().filter(|store| !store.ok);
         Readiness {
             ready: checks.iter().all(|check| check.ok),
             checks: checks.to_vec(),
-            degraded: degraded.map(|issuer| Arc::clone(&issuer.name)).collect(),
+            degraded: issuers
+                .map(|issuer| Arc::clone(&issuer.name))
+                .chain(store.map(|_| Arc::from("store")))
+                .collect(),
         }
     }
 }
 
-/// jiff's last second is a day before ours.
-fn text(at: Timestamp) -> String {
+/// RFC 3339. jiff's last second is a day before ours.
+pub fn rfc3339_text(at: Timestamp) -> String {
     let at = i64::try_from(at.as_secs()).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
     at.unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&text(*at))
+    serializer.serialize_str(&rfc3339_text(*at))
 }
 
 #[expect(clippy::ref_option, reason = "serde passes references")]
@@ -177,6 +197,7 @@ mod tests {
             listeners: Vec::new(),
             signing_keys: SigningKeyStatus::all(&signing_keys(&[None]), Timestamp::from_secs(0)),
             trusted_token_issuers: Vec::new(),
+            store: None,
         }
     }
 
@@ -224,6 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_does_not_answer_degrades_and_no_more() {
+        let store = |ok| StoreStatus {
+            kind: "redis",
+            ok,
+            age_seconds: 7,
+            last_error: (!ok).then(|| "no connection".to_owned()),
+        };
+        let mut status = status();
+        status.store = Some(store(true));
+        assert_eq!(status.readiness().degraded, Vec::<Arc<str>>::new());
+        status.store = Some(store(false));
+        let readiness = status.readiness();
+        assert!(readiness.ready);
+        assert_eq!(readiness.degraded, [Arc::from("store")]);
+    }
+
+    #[test]
     fn the_key_that_signs_is_the_active_one() {
         let keys = signing_keys(&[Some(200), None]);
         let active = |at| {
@@ -241,7 +279,7 @@ mod tests {
         let shown = serde_json::to_value(status).unwrap();
         assert_eq!(shown["configuration"]["loaded_at"], "2026-01-01T00:00:00Z");
         assert_eq!(shown["signing_keys"][0]["not_before"], "2100-01-01T00:00:00Z");
-        assert!(text(Timestamp::MAX).starts_with("9999-"));
+        assert!(rfc3339_text(Timestamp::MAX).starts_with("9999-"));
         assert_eq!(shown["last_reload"], serde_json::Value::Null);
     }
 }

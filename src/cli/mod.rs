@@ -4,6 +4,7 @@ pub mod check;
 pub mod dev;
 pub mod hash_secret;
 pub mod keys;
+pub mod revoke;
 pub mod schema;
 pub mod serve;
 
@@ -60,6 +61,13 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// End what was granted for a subject, by an issuer's tokens or to a client
+    Revoke {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        revocation: revoke::Revocation,
+    },
     /// Signing keys
     Keys {
         #[command(subcommand)]
@@ -85,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Serve { config, upgrade } => serve::run(&config.path, upgrade),
         Command::Dev { once } => dev::run(once),
         Command::Check { config } => check::run(&config.path),
+        Command::Revoke { config, revocation } => revoke::run(&config.path, revocation),
         Command::Keys { command } => keys::run(&command),
         Command::HashSecret => hash_secret::run(),
         Command::Schema => schema::run(),

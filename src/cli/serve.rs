@@ -94,20 +94,19 @@ impl Signals {
 /// Does what signals and files ask for, until it is to stop.
 async fn attend(
     path: &Path,
-    mut running: Running,
+    running: Running,
     mut contents: Contents,
     mut signals: Signals,
 ) -> Exit {
-    loop {
+    let is_handed_over = loop {
         let files = watched(path, &running);
         contents = contents.extended(&files).await;
         tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break false,
+            _ = signals.interrupt.recv() => break false,
             _ = signals.quit.recv() => {
                 if hand_over(path, &running).await {
-                    running.stop_admin().await;
-                    break;
+                    break true;
                 }
             }
             _ = signals.hang_up.recv() => {
@@ -120,9 +119,11 @@ async fn attend(
                 reload(path, &running).await;
             }
         }
-    }
+    };
+    let stop =
+        async move { if is_handed_over { running.give_way().await } else { running.stop().await } };
     tokio::select! {
-        _ = running.stop() => Exit::Fine,
+        _ = stop => Exit::Fine,
         () = signals.stop() => {
             tracing::warn!("told again to stop: what is in flight is cut off");
             Exit::Fine

@@ -25,6 +25,7 @@ use super::screen::screen;
 use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
+use crate::store::Use;
 
 /// Of each read of a body that is not buffered, and of each write to a client.
 const STALLED: Duration = Duration::from_mins(1);
@@ -53,6 +54,8 @@ pub struct Visit {
     client: Client,
     /// The body was read, and a client that waited for it was told to go on.
     is_buffered: bool,
+    /// It may ask the store, which is not closed meanwhile.
+    store_use: Option<Use>,
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
     attempt: usize,
@@ -70,6 +73,7 @@ impl ProxyHttp for Gateway {
             route: Route::Other,
             client: Client { address: None, is_tls: false },
             is_buffered: false,
+            store_use: None,
             patience: None,
             attempt: 0,
             has_more_addresses: false,
@@ -105,6 +109,7 @@ impl ProxyHttp for Gateway {
         session.set_write_timeout(Some(STALLED));
         session.set_total_drain_timeout(Some(DRAIN));
         visit.is_buffered = is_buffered;
+        visit.store_use = is_buffered.then(|| self.shared.store.begin());
         let answer = match visit.route {
             Route::Token | Route::Suspect => {
                 let endpoint = &self.shared.token_endpoint;

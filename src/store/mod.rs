@@ -6,6 +6,7 @@
 
 pub mod embedded;
 pub mod redis;
+mod slot;
 mod timed;
 
 use std::fmt;
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
 use thiserror::Error;
+
+pub use self::slot::{Slot, Use};
 
 use self::embedded::Embedded;
 use self::redis::RedisStore;
@@ -130,22 +132,4 @@ pub async fn open(
             Arc::new(Timed::new(store, metrics))
         }
     })
-}
-
-/// The store of a process, which may come with a later configuration.
-#[derive(Debug, Default)]
-pub struct Slot(RwLock<Option<Arc<dyn Store>>>);
-
-impl Slot {
-    pub fn get(&self) -> Result<Arc<dyn Store>, StoreError> {
-        self.0.read().clone().ok_or(StoreError::Closed)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.read().is_none()
-    }
-
-    pub fn fill(&self, store: Arc<dyn Store>) {
-        *self.0.write() = Some(store);
-    }
 }

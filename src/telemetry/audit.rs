@@ -3,7 +3,8 @@
 //! An event has only fields whose values are configured, verified or ours. `sub` is never in it:
 //! `sub_hash` tells whether two events concern one subject, and lets whoever knows a subject find
 //! its events. It is SHA-256 over the issuer's name and `sub`, each after its length in bytes as 8
-//! octets, big-endian; in base64url without padding.
+//! octets, big-endian; in base64url without padding. Where an operator revokes a subject, `sub` is
+//! that of minted tokens, and the issuer's name is empty.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -118,6 +119,59 @@ pub fn inquiry(purpose: Purpose, decision: &str, record: &InquiryRecord, ended: 
         jti = record.jwt_id.as_deref(),
         family = family.as_deref(),
         "{asked}"
+    );
+}
+
+/// An operator's revocation, as it is written down.
+#[derive(Clone, Copy)]
+pub struct CutOff<'a> {
+    pub decision: &'a str,
+    /// `subject`, `issuer` or `client`.
+    pub ancestor: &'static str,
+    /// Its configured name.
+    pub issuer: Option<&'a str>,
+    pub iss: Option<&'a str>,
+    /// The application's configured name.
+    pub client: Option<&'a str>,
+    pub client_id: Option<&'a str>,
+    /// To be hashed.
+    pub subject: Option<&'a str>,
+    /// RFC 3339.
+    pub before: &'a str,
+    /// How many families and opaque access tokens it hit; or else whether we are to blame, and why.
+    pub result: Result<(u64, u64), (bool, &'static str)>,
+}
+
+impl std::fmt::Debug for CutOff<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CutOff").field("decision", &self.decision).finish_non_exhaustive()
+    }
+}
+
+/// Writes the audit event of an operator's revocation, target `audit`.
+pub fn cut_off(event: &CutOff<'_>) {
+    let (outcome, reason, level) = match event.result {
+        Ok(_) => (GRANTED, NO_REASON, Level::Warn),
+        Err((true, reason)) => (Blame::Us.as_str(), reason, Level::Error),
+        Err((false, reason)) => (Blame::Caller.as_str(), reason, Level::Warn),
+    };
+    let (families, opaque_access_tokens) = event.result.ok().unzip();
+    let sub_hash = event.subject.map(|subject| subject_hash("", subject));
+    event!(
+        level,
+        decision = event.decision,
+        outcome,
+        reason,
+        ancestor = event.ancestor,
+        issuer = event.issuer,
+        iss = event.iss,
+        client = event.client,
+        client_id = event.client_id,
+        sub_hash = sub_hash.as_deref(),
+        before = event.before,
+        families,
+        opaque_access_tokens,
+        "cut_off"
     );
 }
 

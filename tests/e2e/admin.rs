@@ -45,6 +45,7 @@ fn status(draining: bool) -> Status {
             last_error: Some("no connection".to_owned()),
             next_fetch_in_seconds: Some(1),
         }],
+        store: None,
     }
 }
 

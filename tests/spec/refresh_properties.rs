@@ -261,7 +261,7 @@ proptest! {
         for text in [anything, of_this] {
             let token = RefreshToken::parse(&format!("{PREFIX}{text}")).unwrap();
             prop_assert_eq!(family.recognise(&token, now), Presented::MadeUp);
-            prop_assert!(!family.is_active(&token, now) && !family.has(&token, now));
+            prop_assert!(!family.standing(&token, None, now).is_ok() && !family.has(&token, now));
             prop_assert!(RefreshToken::parse(&text).is_none());
         }
         prop_assert!(RefreshToken::parse(&text).is_none());
@@ -270,6 +270,6 @@ proptest! {
         // A token has one spelling.
         let token = RefreshToken::parse(&one.token).unwrap();
         prop_assert!(*token.to_text() == one.token);
-        prop_assert!(family.is_active(&token, now));
+        prop_assert!(family.standing(&token, None, now).is_ok());
     }
 }

@@ -9,9 +9,12 @@
 )]
 
 mod admin;
+mod dev;
 mod documents;
 mod exchange;
 mod framing;
+mod inquiry_support;
+mod introspection;
 mod issuer;
 mod keys;
 mod keys_discovery;
@@ -32,6 +35,7 @@ mod refresh_race;
 mod refresh_reuse;
 mod refresh_support;
 mod reload;
+mod revocation;
 mod secrecy;
 mod setting;
 mod support;

@@ -32,11 +32,15 @@ mod proxy_limits;
 mod refresh;
 mod refresh_kill;
 mod refresh_race;
+mod refresh_redis;
 mod refresh_reuse;
 mod refresh_support;
 mod reload;
 mod revocation;
 mod secrecy;
+#[allow(dead_code, reason = "the tests of the stores use all of it")]
+#[path = "../store/servers.rs"]
+mod servers;
 mod setting;
 mod support;
 mod telemetry;

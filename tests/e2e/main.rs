@@ -30,6 +30,7 @@ mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
 mod refresh;
+mod refresh_faults;
 mod refresh_kill;
 mod refresh_race;
 mod refresh_redis;

@@ -267,6 +267,9 @@ proptest! {
         prop_assert!(RefreshToken::parse(&text).is_none());
         let prefixed = RefreshToken::parse(&[PREFIX, &text].concat());
         prop_assert!(prefixed.is_none() || text.len() == 86);
+        // The family's own secret and tag under another name.
+        let renamed = RefreshToken::parse(&made_up(&one.token, usize::from(more[31] % 16))).unwrap();
+        prop_assert_eq!(family.recognise(&renamed, now), Presented::MadeUp);
         // A token has one spelling.
         let token = RefreshToken::parse(&one.token).unwrap();
         prop_assert!(*token.to_text() == one.token);

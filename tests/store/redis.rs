@@ -1,5 +1,6 @@
 //! Redis, with real servers.
 
+mod contents;
 mod outages;
 mod refusals;
 mod several;

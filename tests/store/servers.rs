@@ -14,6 +14,8 @@ use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 use url::Url;
 
+use super::support::name;
+
 /// How long anything may take that is to happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -89,7 +91,7 @@ impl Authority {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Of another name than the leaf's, or OpenSSL takes that for self-signed.
-        params.distinguished_name.push(rcgen::DnType::CommonName, "the authority");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name("authority"));
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -214,9 +216,9 @@ impl Server {
         self.try_command(words).unwrap()
     }
 
-    /// A field of what it says of itself.
+    /// A field of what it says of itself; empty where it says nothing.
     pub fn info(&self, section: &str, field: &str) -> String {
-        let info: String = self.command(&["INFO", section]);
+        let info: String = self.try_command(&["INFO", section]).unwrap_or_default();
         let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.unwrap_or_default().trim().to_owned()
     }

@@ -61,6 +61,11 @@ impl Keys {
         format!("{}{{schema}}:trial", self.prefix)
     }
 
+    /// A key in another slot.
+    pub(super) fn elsewhere(&self) -> String {
+        format!("{}{{elsewhere}}:trial", self.prefix)
+    }
+
     /// The glob of all families and opaque access tokens.
     pub(super) fn descendants(&self) -> String {
         format!("{}{{*}}:*", self.prefix)

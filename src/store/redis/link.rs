@@ -14,10 +14,10 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value, from_redis_value};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Connection, Node, Question};
+use super::connection::{Node, Question};
 use super::obstacle::{self, Obstacle};
 use super::script::Call;
-use super::server::{Address, Connected, Server, Unconnected};
+use super::server::{Connected, Masters, Server, Unconnected};
 use crate::config::RedisSettings;
 use crate::store::{OpenError, StoreError};
 
@@ -25,7 +25,7 @@ use crate::store::{OpenError, StoreError};
 const IN_FLIGHT: u32 = 1024;
 /// How long after a failure the next attempt to connect may be made, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often sentinels are asked whether the master is still the same.
+/// How often it is asked whether masters are still the same.
 const MASTER_CHECK: Duration = Duration::from_secs(1);
 
 /// How long the same complaint is not repeated.
@@ -51,11 +51,19 @@ enum State {
 #[derive(Clone, Debug)]
 struct Up {
     attempt: Number,
-    connection: Connection,
-    address: Address,
+    to: Connected,
     /// The attempt that is to replace it. Of several servers, some may still answer.
     successor: Option<Number>,
     master_checked: Instant,
+}
+
+/// How a connection has failed somebody.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// There was no answer in time.
+    Silence,
+    /// It is of no more use.
+    Broken,
 }
 
 #[derive(Debug)]
@@ -94,7 +102,7 @@ impl Link {
             is_closed: AtomicBool::new(false),
             complaint: Mutex::new(None),
         });
-        let result = shared.server.connect().await;
+        let result = shared.server.connect(None).await;
         if let Err(Unconnected { obstacle, address }) = &result
             && obstacle.is_final
         {
@@ -120,10 +128,8 @@ impl Link {
         node: &Node,
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        match self.shared.ask(Question::Pipeline(node, pipeline)).await? {
-            Value::Array(answers) => Ok(answers),
-            _ => Err(StoreError::Foreign),
-        }
+        let answers = self.shared.ask(Question::Pipeline(node, pipeline)).await?;
+        answers.into_sequence().map_err(|_| StoreError::Foreign)
     }
 
     /// The servers that have keys of their own.
@@ -164,9 +170,9 @@ impl Shared {
         let mut is_first = true;
         loop {
             let up = timeout_at(deadline, self.connected()).await;
-            let Up { attempt, mut connection, .. } = up.map_err(|_| StoreError::TimedOut)??;
-            let Ok(answer) = timeout_at(deadline, connection.ask(question)).await else {
-                self.replace(attempt);
+            let Up { attempt, mut to, .. } = up.map_err(|_| StoreError::TimedOut)??;
+            let Ok(answer) = timeout_at(deadline, to.connection.ask(question)).await else {
+                self.replace(attempt, Failure::Silence);
                 return Err(StoreError::TimedOut);
             };
             let error = match answer {
@@ -175,11 +181,13 @@ impl Shared {
             };
             let is_broken = obstacle::breaks(&error);
             if is_broken {
-                self.replace(attempt);
+                self.replace(attempt, Failure::Broken);
             }
             // It may have been done nevertheless. Nothing changes by being done twice.
             if !is_broken || !is_first {
-                self.complain(error.code().unwrap_or("none"));
+                if let Some(code) = error.code() {
+                    self.complain(code);
+                }
                 return Err(obstacle::meaning(&error));
             }
             is_first = false;
@@ -231,21 +239,21 @@ impl Shared {
         let attempt = inner.next_attempt();
         let (sender, end) = watch::channel(());
         inner.state = State::Connecting { attempt, end: end.clone() };
-        self.spawn(attempt, sender);
+        self.spawn(attempt, None, sender);
         (attempt, end)
     }
 
-    fn spawn(self: &Arc<Self>, attempt: Number, end: watch::Sender<()>) {
+    fn spawn(self: &Arc<Self>, attempt: Number, known: Option<Masters>, end: watch::Sender<()>) {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let result = shared.server.connect().await;
+            let result = shared.server.connect(known.as_ref()).await;
             shared.settle(attempt, result);
             drop(end);
         });
     }
 
-    /// Replaces the connection of this attempt, which is of no more use.
-    fn replace(self: &Arc<Self>, of: Number) {
+    /// Replaces the connection of this attempt, which has failed somebody.
+    fn replace(self: &Arc<Self>, of: Number, failure: Failure) {
         let mut inner = self.inner.lock();
         let State::Up(up) = &inner.state else { return };
         if up.attempt != of || up.successor.is_some() {
@@ -255,15 +263,19 @@ impl Shared {
             self.begin(&mut inner);
             return;
         }
-        let attempt = inner.next_attempt();
-        if let State::Up(up) = &mut inner.state {
-            up.successor = Some(attempt);
+        // Some of a cluster may still answer: this one stays until there is a better one.
+        if up.master_checked.elapsed() < MASTER_CHECK {
+            return;
         }
-        self.spawn(attempt, watch::channel(()).0);
+        let attempt = inner.next_attempt();
+        let State::Up(up) = &mut inner.state else { return };
+        up.successor = Some(attempt);
+        let known = matches!(failure, Failure::Silence).then(|| up.to.masters.clone());
+        self.spawn(attempt, known, watch::channel(()).0);
     }
 
     /// Takes over what became of an attempt, if anybody waits for it.
-    fn settle(&self, attempt: Number, result: Result<Connected, Unconnected>) {
+    fn settle(&self, attempt: Number, result: Result<Option<Connected>, Unconnected>) {
         let mut inner = self.inner.lock();
         let is_awaited = match &inner.state {
             State::Connecting { attempt: awaited, .. } => *awaited == attempt,
@@ -274,14 +286,20 @@ impl Shared {
             return;
         }
         match result {
-            Ok(Connected { connection, address }) => {
+            Ok(Some(to)) => {
                 if inner.told.take().is_some() {
+                    let address = &to.address;
                     tracing::info!(%address, "the store can be used again");
                 }
                 inner.failures = 0;
                 let master_checked = Instant::now();
-                let up = Up { attempt, connection, address, successor: None, master_checked };
-                inner.state = State::Up(up);
+                inner.state = State::Up(Up { attempt, to, successor: None, master_checked });
+            }
+            Ok(None) => {
+                if let State::Up(up) = &mut inner.state {
+                    up.successor = None;
+                    up.master_checked = Instant::now();
+                }
             }
             Err(Unconnected { obstacle: Obstacle { means, why, .. }, address }) => {
                 if inner.told.as_ref() != Some(&why) {
@@ -301,11 +319,11 @@ impl Shared {
             return;
         }
         up.master_checked = Instant::now();
-        let (attempt, address) = (up.attempt, up.address.clone());
+        let (attempt, address) = (up.attempt, up.to.address.clone());
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             if shared.server.is_elsewhere(&address).await {
-                shared.replace(attempt);
+                shared.replace(attempt, Failure::Broken);
             }
         });
     }

@@ -38,6 +38,7 @@ mod reload;
 mod revocation;
 mod secrecy;
 mod setting;
+mod store;
 mod support;
 mod telemetry;
 mod tls;

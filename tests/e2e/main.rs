@@ -9,9 +9,11 @@
 )]
 
 mod admin;
+mod client_probe;
 mod documents;
 mod exchange;
 mod framing;
+mod inquiry_decisions;
 mod inquiry_support;
 mod introspection;
 mod issuer;

@@ -10,6 +10,7 @@
 
 mod admin;
 mod client_probe;
+mod dev;
 mod documents;
 mod exchange;
 mod framing;
@@ -30,6 +31,11 @@ mod proxy_failures;
 mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
+mod refresh;
+mod refresh_kill;
+mod refresh_race;
+mod refresh_reuse;
+mod refresh_support;
 mod reload;
 mod revocation;
 mod secrecy;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    Cambio, Connection, Response, Upstream, folder, get, install_crypto, load, post, response,
-    write_private,
+    Cambio, Connection, PATIENCE, Response, Upstream, folder, get, install_crypto, load, post,
+    response, write_private,
 };
 
 pub const OURS: &str = "https://idp.example/oauth2/token";
@@ -214,9 +215,16 @@ impl Estate {
     pub async fn restart(self) -> Self {
         let Self { issuer, once, upstream, cambio: Cambio { running, folder }, lines } = self;
         assert!(running.stop().await);
-        let config = load(folder.path(), &upstream.url(), &lines);
-        let cambio = Cambio { running: run(config).await, folder };
-        Self { issuer, once, upstream, cambio, lines }
+        let began = Instant::now();
+        let running = loop {
+            let config = load(folder.path(), &upstream.url(), &lines);
+            match App::start(config, Arc::new(Metrics::new())).await {
+                Ok(running) => break running,
+                // The store is closed a moment after the last who could ask it has gone.
+                Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+            }
+        };
+        Self { issuer, once, upstream, cambio: Cambio { running, folder }, lines }
     }
 
     /// Reloads what was written first, changed.

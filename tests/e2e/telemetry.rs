@@ -52,7 +52,7 @@ impl Lines {
         (lines, set_default(&dispatch))
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 

@@ -50,6 +50,16 @@ impl Keys {
         format!("{}cut-off:{}", self.prefix, URL_SAFE_NO_PAD.encode(ancestor.key()))
     }
 
+    /// Where the version of all entries is kept.
+    pub(super) fn version(&self) -> String {
+        format!("{}{{schema}}:version", self.prefix)
+    }
+
+    /// A key to try commands on, in the same slot.
+    pub(super) fn trial(&self) -> String {
+        format!("{}{{schema}}:trial", self.prefix)
+    }
+
     /// The glob of all families and opaque access tokens.
     pub(super) fn descendants(&self) -> String {
         let mut glob = String::new();

@@ -1,22 +1,25 @@
 //! A store in Redis or Valkey, which several processes may share.
 
+mod connection;
+mod count;
+mod gate;
 mod keys;
 mod link;
+mod obstacle;
+mod script;
 mod server;
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::Script;
 
-use self::keys::{Keys, Kind};
+use self::keys::Keys;
 use self::link::Link;
+use self::script::{BEGIN, Call, END, FURTHER, KEEP, ONCE, ROTATE, Script};
 use super::{Hit, OpenError, Store, StoreError};
 use crate::config::RedisSettings;
 use crate::exchange::cut_off::{Ancestor, CutOff};
 use crate::exchange::family::{End, Family};
-use crate::exchange::issued::AccessToken;
 use crate::exchange::mint::Kept;
 use crate::exchange::opaque::{OpaqueAccessToken, OpaqueId};
 use crate::exchange::subject::Once;
@@ -27,16 +30,6 @@ use crate::time::Timestamp;
 const VERSION: &str = "1";
 /// How much longer an entry is kept than it has to be, for a server whose clock is ahead.
 const MARGIN: Duration = Duration::from_secs(300);
-/// How many entries the server looks at in one go, for whoever counts them.
-const BATCH: usize = 500;
-
-static BEGIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/begin.lua")));
-static ROTATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/rotate.lua")));
-static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/end.lua")));
-static KEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/keep.lua")));
-static FURTHER: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/further.lua")));
-static ONCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/once.lua")));
-
 /// A store in Redis or Valkey.
 #[derive(Debug)]
 pub struct RedisStore {
@@ -65,22 +58,23 @@ impl RedisStore {
     /// Keeps a family with an opaque access token, by one of the two scripts for that.
     async fn keep(
         &self,
-        script: &Script,
+        script: &'static Script,
         family: &Family,
         opaque: Option<&OpaqueAccessToken>,
         before: u64,
     ) -> Result<bool, StoreError> {
-        let mut call = script.prepare_invoke();
-        call.key(self.keys.family(family.id));
-        call.arg(VERSION).arg(family.to_bytes()).arg(family.sequence);
-        call.arg(&attempt()?[..]).arg(until(family.kept_until));
+        let mut call = Call::new(script)
+            .key(self.keys.family(family.id))
+            .arg(VERSION)
+            .arg(family.to_bytes())
+            .arg(family.sequence)
+            .arg(&attempt()?[..])
+            .arg(until(family.kept_until))
+            .arg(before);
         if let Some(opaque) = opaque {
-            call.key(self.keys.opaque(&opaque.id));
-            call.arg(&opaque.claims).arg(until(opaque.expires_at));
-        } else {
-            call.arg("").arg("");
+            call = call.key(self.keys.opaque(&opaque.id));
+            call = call.arg(&opaque.claims).arg(until(opaque.expires_at));
         }
-        call.arg(before);
         match self.link.script::<i64>(&call).await? {
             1 => Ok(true),
             0 => Ok(false),
@@ -89,9 +83,8 @@ impl RedisStore {
     }
 
     async fn keep_opaque(&self, opaque: &OpaqueAccessToken) -> Result<(), StoreError> {
-        let mut call = KEEP.prepare_invoke();
-        call.key(self.keys.opaque(&opaque.id));
-        call.arg(&opaque.claims).arg(until(opaque.expires_at));
+        let call = Call::new(&KEEP).key(self.keys.opaque(&opaque.id));
+        let call = call.arg(&opaque.claims).arg(until(opaque.expires_at));
         self.link.script(&call).await
     }
 
@@ -101,68 +94,37 @@ impl RedisStore {
         time: Timestamp,
         kept_until: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut call = FURTHER.prepare_invoke();
-        call.key(key).arg(time.as_secs()).arg(until(kept_until));
-        self.link.script(&call).await
-    }
-
-    async fn read_family(&self, key: &[u8]) -> Result<Option<Family>, StoreError> {
-        let mut command = redis::cmd("HMGET");
-        command.arg(key).arg("v").arg("body").arg("ended");
-        let fields: [Option<Vec<u8>>; 3] = self.link.run(&command).await?;
-        let [version, body, ended] = fields;
-        let Some(body) = body else { return Ok(None) };
-        if version.as_deref() != Some(VERSION.as_bytes()) {
-            return Err(StoreError::Foreign);
-        }
-        let mut family = Family::from_bytes(&body).ok_or(StoreError::Foreign)?;
-        family.ended = match ended.as_deref() {
-            None => None,
-            Some(b"expired") => Some(End::Expired),
-            Some(b"revoked") => Some(End::Revoked),
-            Some(_) => return Err(StoreError::Foreign),
-        };
-        Ok(Some(family))
-    }
-
-    /// Counts what lives of the descendants.
-    async fn count(&self, cut_off: &CutOff, now: Timestamp) -> Result<Hit, StoreError> {
-        let mut hit = Hit { families: 0, opaque_access_tokens: 0 };
-        let is_hit = |descent: &crate::exchange::cut_off::Descent| {
-            descent.ancestors.contains(&cut_off.ancestor) && descent.is_cut_off(cut_off.before)
-        };
-        let mut cursor = 0_u64;
-        loop {
-            let mut command = redis::cmd("SCAN");
-            command.arg(cursor).arg("MATCH").arg(self.keys.descendants());
-            command.arg("COUNT").arg(BATCH);
-            let (next, keys): (u64, Vec<Vec<u8>>) = self.link.run(&command).await?;
-            for key in keys {
-                match self.keys.kind(&key) {
-                    Some(Kind::Family) => {
-                        let family = self.read_family(&key).await?;
-                        let lives = family
-                            .filter(|family| family.ended.is_none() && !family.is_expired(now));
-                        hit.families += u64::from(lives.is_some_and(|one| is_hit(&one.descent())));
-                    }
-                    Some(Kind::Opaque) => {
-                        let claims: Option<Vec<u8>> =
-                            self.link.run(redis::cmd("GET").arg(&key)).await?;
-                        let lives = claims
-                            .and_then(|claims| AccessToken::from_kept(&claims))
-                            .filter(|token| !token.is_expired(now));
-                        hit.opaque_access_tokens +=
-                            u64::from(lives.is_some_and(|one| is_hit(&one.descent())));
-                    }
-                    None => {}
-                }
-            }
-            if next == 0 {
-                return Ok(hit);
-            }
-            cursor = next;
+        let call = Call::new(&FURTHER).key(key).arg(time.as_secs()).arg(until(kept_until));
+        match self.link.script::<i64>(&call).await? {
+            1 => Ok(()),
+            _ => Err(StoreError::Foreign),
         }
     }
+}
+
+/// The fields of a family that it is read from.
+const FIELDS: [&str; 3] = ["v", "body", "ended"];
+type Fields = [Option<Vec<u8>>; 3];
+
+/// The family that is kept as this.
+fn family_of(fields: &Fields) -> Result<Option<Family>, StoreError> {
+    let [version, body, ended] = fields;
+    let (version, body) = match (version, body) {
+        (None, None) => return Ok(None),
+        (Some(version), Some(body)) => (version, body),
+        (Some(_), None) | (None, Some(_)) => return Err(StoreError::Foreign),
+    };
+    if version != VERSION.as_bytes() {
+        return Err(StoreError::Foreign);
+    }
+    let mut family = Family::from_bytes(body).ok_or(StoreError::Foreign)?;
+    family.ended = match ended.as_deref() {
+        None => None,
+        Some(b"expired") => Some(End::Expired),
+        Some(b"revoked") => Some(End::Revoked),
+        Some(_) => return Err(StoreError::Foreign),
+    };
+    Ok(Some(family))
 }
 
 #[async_trait]
@@ -179,7 +141,9 @@ impl Store for RedisStore {
     }
 
     async fn family(&self, id: FamilyId) -> Result<Option<Family>, StoreError> {
-        self.read_family(self.keys.family(id).as_bytes()).await
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.keys.family(id)).arg(&FIELDS);
+        family_of(&self.link.run(&command).await?)
     }
 
     async fn rotate(&self, kept: &Kept) -> Result<bool, StoreError> {
@@ -195,8 +159,7 @@ impl Store for RedisStore {
             End::Expired => "expired",
             End::Revoked => "revoked",
         };
-        let mut call = END.prepare_invoke();
-        call.key(self.keys.family(id)).arg(VERSION).arg(end);
+        let call = Call::new(&END).key(self.keys.family(id)).arg(VERSION).arg(end);
         match self.link.script::<i64>(&call).await? {
             0 | 1 => Ok(()),
             _ => Err(StoreError::Foreign),
@@ -220,15 +183,15 @@ impl Store for RedisStore {
     }
 
     async fn remember_once(&self, once: &Once) -> Result<bool, StoreError> {
-        let mut call = ONCE.prepare_invoke();
-        call.key(self.keys.once(once)).arg(&attempt()?[..]).arg(until(once.until));
+        let call = Call::new(&ONCE).key(self.keys.once(once)).arg(&attempt()?[..]);
+        let call = call.arg(until(once.until));
         self.link.script(&call).await
     }
 
     async fn cut_off(&self, cut_off: &CutOff, now: Timestamp) -> Result<Hit, StoreError> {
         let key = self.keys.cut_off(&cut_off.ancestor);
         self.further(key, cut_off.before, cut_off.kept_until()).await?;
-        self.count(cut_off, now).await
+        count::descendants(&self.link, &self.keys, cut_off, now).await
     }
 
     async fn cut_off_of(&self, ancestors: &[Ancestor]) -> Result<Option<Timestamp>, StoreError> {

@@ -9,10 +9,12 @@
 )]
 
 mod admin;
+mod client_probe;
 mod dev;
 mod documents;
 mod exchange;
 mod framing;
+mod inquiry_decisions;
 mod inquiry_support;
 mod introspection;
 mod issuer;

@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden bench setup setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak bench setup setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -45,6 +45,12 @@ deny: ## licences, bans and sources of everything in the tree
 
 golden: setup ## rewrites the golden files; review the diff
 	UPDATE_GOLDEN=1 cargo test $(WITHOUT_CLIENTS)
+
+# `make soak KILLS=10000 SEED=5` says how long, and repeats a run.
+KILLS ?= 2000
+SEED ?= $(shell date +%s)
+soak: setup ## kill -9 under load, KILLS times (2000), with an account of what survived
+	CAMBIO_KILLS=$(KILLS) CAMBIO_SEED=$(SEED) cargo test --test e2e refresh_kill
 
 bench: setup ## benchmarks
 	cargo bench

@@ -140,6 +140,11 @@ impl Keeper {
 }
 
 impl Opened {
+    /// A store that somebody else has opened.
+    pub fn of(store: Arc<dyn Store>, config: &Config) -> Self {
+        Self { store, settings: config.store.clone() }
+    }
+
     /// For a configuration that does not serve after all.
     pub async fn discard(self) {
         let _ = timeout(CLOSING, self.store.close()).await;

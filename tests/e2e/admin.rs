@@ -57,6 +57,8 @@ async fn listening() -> Listening {
     let admin = Admin {
         metrics: Arc::new(Metrics::new()),
         status: Box::new(move || status(flag.load(Ordering::Relaxed))),
+        token: Box::new(|| None),
+        revoke: Box::new(|_| panic!("nothing is revoked here")),
     };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(serve(listener, Arc::new(admin), stopped));

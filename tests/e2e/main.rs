@@ -32,13 +32,18 @@ mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
 mod refresh;
+mod refresh_faults;
 mod refresh_kill;
 mod refresh_race;
+mod refresh_redis;
 mod refresh_reuse;
 mod refresh_support;
 mod reload;
 mod revocation;
 mod secrecy;
+#[allow(dead_code, reason = "the tests of the stores use all of it")]
+#[path = "../store/servers.rs"]
+mod servers;
 mod setting;
 mod store;
 mod support;

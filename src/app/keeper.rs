@@ -145,3 +145,28 @@ impl Opened {
         let _ = timeout(CLOSING, self.store.close()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::Embedded;
+
+    #[tokio::test]
+    async fn it_is_told_whether_the_store_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StoreSettings::Embedded { folder: folder.path().to_owned() };
+        let keeper = Keeper::new(&Arc::new(Metrics::new()));
+        // Nothing is there to be asked.
+        keeper.ask().await;
+        let store: Arc<dyn Store> =
+            Arc::new(Embedded::open(folder.path(), Duration::ZERO).await.unwrap());
+        keeper.keep(Some(Opened { store: Arc::clone(&store), settings }));
+        let error = || keeper.known.lock().as_ref().map(|known| known.error);
+        assert_eq!(error(), Some(None));
+        keeper.ask().await;
+        assert_eq!(error(), Some(None));
+        store.close().await;
+        keeper.ask().await;
+        assert_eq!(error(), Some(Some(StoreError::Closed)));
+    }
+}

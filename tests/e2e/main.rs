@@ -9,9 +9,11 @@
 )]
 
 mod admin;
+mod admin_revoke;
 mod documents;
 mod exchange;
 mod framing;
+mod grants;
 mod issuer;
 mod keys;
 mod keys_discovery;
@@ -19,6 +21,8 @@ mod keys_reload;
 mod keys_source;
 mod leap;
 mod metrics;
+mod operator;
+mod operator_command;
 mod process;
 mod proxy;
 mod proxy_answers;
@@ -29,6 +33,7 @@ mod proxy_limits;
 mod reload;
 mod secrecy;
 mod setting;
+mod store_life;
 mod support;
 mod telemetry;
 mod tls;

@@ -330,7 +330,9 @@ fn tokens_are_signed_in_one_place() {
     for source in sources() {
         let path = source.path.to_str().unwrap();
         let is_dev = source.module() == Some("dev");
-        if !is_dev && !may.contains(&path) && source.shipped.contains(".sign(") {
+        // `sign()` without anything to sign ends a MAC.
+        let signs = source.shipped.replace(".sign()", "").contains(".sign(");
+        if !is_dev && !may.contains(&path) && signs {
             faults.push(format!("{path}: signs, and only what `mint` returns may be signed"));
         }
     }

@@ -9,6 +9,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::family::RefreshTokenSettings;
 use super::subject::TrustedIssuer;
@@ -170,16 +171,42 @@ impl Credentials {
         let method = if posted.is_some() { Method::ClientSecretPost } else { Method::None };
         Ok(Self { method, readings: vec![(id, posted.and_then(secret))] })
     }
+
+    /// The `client_id`, where all readings agree on it. Somebody else has to say whether it is the
+    /// caller's.
+    pub fn unverified_client_id(&self) -> Option<&str> {
+        let mut ids = self.readings.iter().map(|(id, _)| id.as_str());
+        let first = ids.next()?;
+        ids.all(|id| id == first).then_some(first)
+    }
+
+    /// Whether there is a secret, so that there is something to be right or wrong.
+    pub fn has_secret(&self) -> bool {
+        self.readings.iter().all(|(_, secret)| secret.is_some())
+    }
+}
+
+/// The value of an `Authorization` field of the same client as in `value`, to the byte, and with
+/// another secret. `None` where `value` is not of Basic.
+pub fn basic_with_secret(value: &[u8], secret: &str) -> Option<Zeroizing<String>> {
+    let decoded = basic_octets(value)?;
+    let at = decoded.iter().position(|b| *b == b':')?;
+    let other = Zeroizing::new([decoded.get(..=at)?, secret.as_bytes()].concat());
+    Some(Zeroizing::new(format!("Basic {}", BASE64.encode(&*other))))
+}
+
+/// What `Basic <base64(id ":" secret)>` holds.
+fn basic_octets(value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (scheme, encoded) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    BASE64.decode(encoded.trim_matches(' ')).ok().map(Zeroizing::new)
 }
 
 /// The readings of `Basic <base64(id ":" secret)>`, with or without padding.
 fn basic(value: &[u8]) -> Option<Vec<(String, String)>> {
-    let value = std::str::from_utf8(value).ok()?;
-    let (scheme, encoded) = value.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("Basic") {
-        return None;
-    }
-    let decoded = BASE64.decode(encoded.trim_matches(' ')).ok()?;
+    let decoded = basic_octets(value)?;
     let at = decoded.iter().position(|b| *b == b':')?;
     let (id, secret) = (decoded.get(..at)?, decoded.get(at + 1..)?);
     let as_encoded = form::decode(id).zip(form::decode(secret));
@@ -233,8 +260,8 @@ impl SecretCheck {
 
     /// What a cached verdict must be bound to: the credentials and the secrets they were held
     /// against. It has the secret in it, so it is to be hashed under a key at once.
-    pub fn binding(&self) -> zeroize::Zeroizing<Vec<u8>> {
-        let mut binding = zeroize::Zeroizing::new(Vec::new());
+    pub fn binding(&self) -> Zeroizing<Vec<u8>> {
+        let mut binding = Zeroizing::new(Vec::new());
         let mut part = |bytes: &[u8]| {
             binding.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
             binding.extend_from_slice(bytes);

@@ -296,3 +296,55 @@ impl Family {
         serde_json::from_slice(bytes).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [3; 32];
+
+    fn token(family: u8, secret: u8) -> RefreshToken {
+        RefreshToken::new(FamilyId([family; 16]), [secret; SECRET], &KEY)
+    }
+
+    #[test]
+    fn a_token_has_one_spelling() {
+        let text = token(1, 2).to_text();
+        assert!(RefreshToken::parse(&text) == Some(token(1, 2)));
+        let (bare, cut) = (&text[PREFIX.len()..], &text[..text.len() - 1]);
+        // The last letter has four bits that are no part of the octets.
+        let (head, last) = text.split_at(text.len() - 1);
+        assert!(matches!(last, "A" | "Q" | "g" | "w"), "{last}");
+        let loose = format!("{head}{}", if last == "A" { "B" } else { "x" });
+        for other in [bare, cut, &loose, &format!("{}=", &*text), &format!("{}A", &*text), PREFIX] {
+            assert!(RefreshToken::parse(other).is_none(), "{other}");
+        }
+        assert!(RefreshToken::parse(&text.replace(PREFIX, "cambio_at_")).is_none());
+    }
+
+    #[test]
+    fn a_tag_is_of_one_family_one_secret_and_one_key() {
+        let tags = [
+            token(1, 2).tag,
+            token(9, 2).tag,
+            token(1, 9).tag,
+            RefreshToken::new(FamilyId([1; 16]), [2; SECRET], &[9; 32]).tag,
+        ];
+        for (at, one) in tags.iter().enumerate() {
+            assert!(tags.iter().skip(at + 1).all(|other| other != one));
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_the_token_it_was_sealed_for_alone() {
+        let (first, second) = (token(1, 2), token(1, 4));
+        let sealed = first.seal(&second).unwrap();
+        assert!(first.unseal(&sealed, &KEY) == Some(second.clone()));
+        for other in [second.clone(), token(1, 5), token(9, 2)] {
+            assert!(other.unseal(&sealed, &KEY).is_none());
+        }
+        // No nonce is used twice.
+        assert_ne!(sealed, first.seal(&second).unwrap());
+        assert!(sealed.windows(8).all(|window| window != [4; 8]));
+    }
+}

@@ -20,9 +20,24 @@ pub struct Grant {
     /// Never empty.
     pub audiences: Vec<String>,
     pub scope: Scope,
-    /// Claims that were copied, by their minted names.
-    pub claims: Vec<(String, Value)>,
+    pub claims: Vec<CopiedClaim>,
     pub granted_at: Timestamp,
+}
+
+/// A claim of the subject token, for the minted ones.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct CopiedClaim {
+    /// Its name in minted tokens.
+    pub minted: String,
+    /// The claim that it was copied from. Of a mapping that now names another one it is no copy.
+    pub subject: String,
+    pub value: Value,
+}
+
+impl std::fmt::Debug for CopiedClaim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CopiedClaim").field("minted", &self.minted).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Grant {

@@ -4,7 +4,8 @@
 use serde_json::{Map, Value};
 
 use super::cut_off::{Ancestor, Descent};
-use super::family::{Family, Presented, RefreshToken};
+use super::error::Reason;
+use super::family::{End, Family, Presented, RefreshToken};
 use super::mint::TYP;
 use super::opaque::{self, OpaqueId};
 use super::policy::Policy;
@@ -29,6 +30,7 @@ pub enum Suspected {
 impl Suspected {
     /// `None` where nothing about the token has to do with us. `keys` are our own, public.
     pub fn of(token: &str, keys: &KeySet, policy: &Policy) -> Option<Self> {
+        let token = refresh::trimmed(token);
         if refresh::is_ours(token) {
             return Some(Self::Refresh(RefreshToken::parse(token)));
         }
@@ -120,6 +122,26 @@ impl AccessToken {
         answer
     }
 
+    /// Whether it still holds, by what is kept of it.
+    pub fn standing(&self, kept: &KeptOfAccess, now: Timestamp) -> Result<(), Inactive> {
+        if self.is_expired(now) {
+            return Err(Inactive::Expired);
+        }
+        let mut descent = self.descent();
+        if self.family().is_some() {
+            // It is kept for as long as its access tokens live: where it is gone, so is the
+            // knowledge of whether it was revoked.
+            let family = kept.family.as_ref().ok_or(Inactive::Unknown)?;
+            if family.ended == Some(End::Revoked) {
+                return Err(Inactive::Revoked);
+            }
+            // What was granted before a cut-off stays cut off, however often it is refreshed.
+            descent.granted_at = family.grant.granted_at;
+        }
+        let is_cut_off = kept.cut_off.is_some_and(|before| descent.is_cut_off(before));
+        if kept.is_revoked || is_cut_off { Err(Inactive::Revoked) } else { Ok(()) }
+    }
+
     fn audiences(&self) -> Vec<&str> {
         match self.claims.get("aud") {
             Some(Value::String(one)) => vec![one],
@@ -135,12 +157,137 @@ impl AccessToken {
     }
 }
 
+/// What is kept of an access token, as far as it decides whether the token holds.
+#[derive(Clone, Debug, Default)]
+pub struct KeptOfAccess {
+    /// It was revoked by itself.
+    pub is_revoked: bool,
+    /// The family that it belongs to.
+    pub family: Option<Family>,
+    /// The furthest cut-off of its ancestors.
+    pub cut_off: Option<Timestamp>,
+}
+
+/// Why a token is inactive for whoever asks. The caller is told none of it (RFC 7662 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inactive {
+    /// It looks like one of ours, and we never made it.
+    Forged,
+    /// It has the form of one of ours, and nothing is kept of it: its time is long over, or it never
+    /// was.
+    Unknown,
+    Expired,
+    Revoked,
+    /// A refresh token whose successor is in use.
+    Spent,
+    /// It holds, but is none of the caller's business.
+    NotForCaller,
+}
+
+impl Inactive {
+    /// As audit events say it of a token of this kind.
+    pub const fn reason(self, is_refresh_token: bool) -> Reason {
+        match (self, is_refresh_token) {
+            (Self::Forged | Self::Unknown, true) => Reason::RefreshUnknown,
+            (Self::Forged, false) => Reason::SignatureInvalid,
+            (Self::Expired, true) => Reason::RefreshExpired,
+            (Self::Unknown | Self::Expired, false) => Reason::Expired,
+            (Self::Revoked, _) => Reason::RefreshRevoked,
+            (Self::Spent, _) => Reason::RefreshReused,
+            (Self::NotForCaller, true) => Reason::RefreshOtherClient,
+            (Self::NotForCaller, false) => Reason::AudienceMismatch,
+        }
+    }
+}
+
+/// A token that is ours beyond doubt: verified by its signature, or by what is kept of it.
+#[derive(Debug)]
+pub enum Owned {
+    Access(AccessToken),
+    Refresh(RefreshToken, Box<Family>),
+}
+
+impl Owned {
+    /// A refresh token with the family that it says it is of.
+    pub fn refresh(
+        token: RefreshToken,
+        family: Option<Family>,
+        now: Timestamp,
+    ) -> Result<Self, Inactive> {
+        let family = family.ok_or(Inactive::Unknown)?;
+        if !family.has(&token, now) {
+            return Err(Inactive::Forged);
+        }
+        Ok(Self::Refresh(token, Box::new(family)))
+    }
+
+    /// The client that it was handed to.
+    pub fn client_id(&self) -> &str {
+        match self {
+            Self::Access(token) => token.client_id(),
+            Self::Refresh(_, family) => &family.grant.client_id,
+        }
+    }
+
+    /// The family that it is of, or belongs to.
+    pub fn family(&self) -> Option<FamilyId> {
+        match self {
+            Self::Access(token) => token.family(),
+            Self::Refresh(_, family) => Some(family.id),
+        }
+    }
+
+    /// Whether this client may know of it: a refresh token is its own client's business alone.
+    pub fn is_visible_to(&self, client_id: &str, policy: &Policy) -> bool {
+        match self {
+            Self::Access(token) => token.is_visible_to(client_id, policy),
+            Self::Refresh(_, family) => family.grant.client_id == client_id,
+        }
+    }
+
+    /// The issuer of the subject token that it descends from.
+    pub fn issuer(&self) -> IssuerTag {
+        match self {
+            Self::Access(token) => token.issuer(),
+            Self::Refresh(_, family) => IssuerTag::of(&family.grant.issuer),
+        }
+    }
+
+    /// The answer of RFC 7662 §2.2, where it holds.
+    pub fn introspection(&self, policy: &Policy) -> Map<String, Value> {
+        match self {
+            Self::Access(token) => token.introspection(),
+            Self::Refresh(_, family) => family.introspection(policy.authorization_server()),
+        }
+    }
+}
+
 impl Family {
-    /// Whether this token of the family would be refreshed, policy aside.
-    pub fn is_active(&self, token: &RefreshToken, now: Timestamp) -> bool {
-        let counts =
-            matches!(self.recognise(token, now), Presented::Current | Presented::Preceding(_));
-        counts && self.ended.is_none() && !self.is_expired(now)
+    /// Whether this token of the family would be refreshed, policy aside. `cut_off` is the furthest
+    /// one of what the family descends from.
+    pub fn standing(
+        &self,
+        token: &RefreshToken,
+        cut_off: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), Inactive> {
+        let presented = self.recognise(token, now);
+        match self.ended {
+            _ if presented == Presented::MadeUp => return Err(Inactive::Forged),
+            Some(End::Revoked) => return Err(Inactive::Revoked),
+            Some(End::Expired) => return Err(Inactive::Expired),
+            None => {}
+        }
+        if cut_off.is_some_and(|before| self.descent().is_cut_off(before)) {
+            return Err(Inactive::Revoked);
+        }
+        if self.is_expired(now) {
+            return Err(Inactive::Expired);
+        }
+        match presented {
+            Presented::Current | Presented::Preceding(_) => Ok(()),
+            Presented::Spent | Presented::MadeUp => Err(Inactive::Spent),
+        }
     }
 
     /// Whether the token was made by us for this family, be it spent or not.

@@ -2,13 +2,13 @@
 //! claims.
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::MintedRecord;
 use super::client::Format;
 use super::error::Failure;
 use super::family::Family;
+use super::grant::CopiedClaim;
 use super::opaque::{OpaqueAccessToken, OpaqueId};
 use super::policy::Permit;
 use super::token_id::{Entropy, FamilyId, IssuerTag, JwtId};
@@ -29,7 +29,7 @@ pub struct Minted {
     id: JwtId,
     jwt_id: String,
     scope: Option<String>,
-    copied: Vec<(String, Value)>,
+    copied: Vec<CopiedClaim>,
 }
 
 impl Minted {
@@ -80,8 +80,8 @@ impl Serialize for Minted {
         if let Some(scope) = &self.scope {
             map.serialize_entry("scope", scope)?;
         }
-        for (name, value) in &self.copied {
-            map.serialize_entry(name, value)?;
+        for CopiedClaim { minted, value, .. } in &self.copied {
+            map.serialize_entry(minted, value)?;
         }
         map.end()
     }

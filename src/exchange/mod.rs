@@ -5,14 +5,15 @@
 //! comparison that may take milliseconds, [`Pending`] for the keys of one issuer, [`Approved`] for
 //! whether a token comes for the first time. [`Issued`] says what to keep before the answer leaves.
 //!
-//! [`refresh`] has the same steps for a refresh token, [`issued`] those for a token that is
-//! introspected or revoked.
+//! [`refresh`] has the same steps for a refresh token, [`inquiry`] and [`issued`] those for a token
+//! that is introspected or revoked.
 
 pub mod client;
 pub mod cut_off;
 pub mod error;
 pub mod family;
 pub mod grant;
+pub mod inquiry;
 pub mod issued;
 mod marks;
 pub mod mint;
@@ -155,7 +156,7 @@ pub fn begin(
     if !application.allows(grant_type::TOKEN_EXCHANGE) {
         return Err(ClientError::GrantNotAllowed.into());
     }
-    let request = ExchangeRequest::parse(form, application.allows(grant_type::REFRESH_TOKEN))?;
+    let request = ExchangeRequest::parse(form, application.may_refresh())?;
     let token = UnverifiedToken::parse(&request.subject_token).map_err(SubjectTokenError::from)?;
     let issuer = subject::issuer_of(&token, &client, policy, &mut record.issuer)?;
     let subject = PendingSubject::new(issuer, token)?;

@@ -9,10 +9,11 @@ use thiserror::Error;
 use super::client::{Application, AuthenticatedClient, Credentials, SecretCheck};
 use super::error::Refusal;
 use super::family::Family;
-use super::grant::Grant;
+use super::grant::{CopiedClaim, Grant};
 use super::refresh::{RefreshError, RefreshRequest};
 use super::request::ExchangeRequest;
-use super::subject::TrustedIssuer;
+use super::subject::{ClaimMapping, TrustedIssuer};
+use super::token_id::IssuerTag;
 use crate::jwt::claims::Claims;
 use crate::jwt::verify::Verified;
 use crate::secret::StoredSecret;
@@ -49,6 +50,7 @@ pub struct Policy {
     issuer: Arc<str>,
     unknown_issuers: UnknownIssuers,
     issuers: HashMap<String, Arc<TrustedIssuer>>,
+    by_tag: HashMap<IssuerTag, Arc<TrustedIssuer>>,
     applications: HashMap<String, Arc<Application>>,
     /// In the order in which they were given.
     in_order: Vec<Arc<Application>>,
@@ -75,11 +77,13 @@ impl Policy {
             applications.get(&one.client_id).is_some_and(|last| Arc::ptr_eq(last, one))
         });
         let padding = padding(applications.values());
-        let issuers =
+        let issuers: HashMap<_, _> =
             issuers.into_iter().map(|issuer| (issuer.rules.issuer.clone(), issuer)).collect();
+        let by_tag = issuers.iter().map(|(iss, issuer)| (IssuerTag::of(iss), Arc::clone(issuer)));
         Self {
             issuer: issuer.into(),
             unknown_issuers,
+            by_tag: by_tag.collect(),
             issuers,
             applications,
             in_order,
@@ -110,6 +114,11 @@ impl Policy {
     /// The trusted token issuer with this `iss`, to the byte.
     pub fn issuer(&self, issuer: &str) -> Option<&Arc<TrustedIssuer>> {
         self.issuers.get(issuer)
+    }
+
+    /// The trusted token issuer whose tag stands in a token of ours.
+    pub fn issuer_by_tag(&self, tag: IssuerTag) -> Option<&Arc<TrustedIssuer>> {
+        self.by_tag.get(&tag)
     }
 
     pub fn issuers(&self) -> impl Iterator<Item = &Arc<TrustedIssuer>> {
@@ -182,8 +191,9 @@ impl Permit {
             return Err(PolicyError::Scope);
         }
         let subject = subject.get();
-        let copied = issuer.claims.iter().filter_map(|mapping| {
-            Some((mapping.minted.clone(), subject.all.get(&mapping.subject)?.clone()))
+        let copied = issuer.claims.iter().filter_map(|ClaimMapping { minted, subject: name }| {
+            let value = subject.all.get(name)?.clone();
+            Some(CopiedClaim { minted: minted.clone(), subject: name.clone(), value })
         });
         let settings = application.access_token;
         Ok(Self {
@@ -232,12 +242,16 @@ impl Permit {
         if !scope.is_subset_of(&application.scopes) {
             return Err(PolicyError::Scope.into());
         }
-        let is_mapped = |name: &str| issuer.claims.iter().any(|mapping| mapping.minted == name);
-        let claims = grant.claims.iter().filter(|(name, _)| is_mapped(name)).cloned().collect();
+        let is_mapped = |CopiedClaim { minted, subject, .. }: &&CopiedClaim| {
+            issuer.claims.iter().any(|now| now.minted == *minted && now.subject == *subject)
+        };
+        let claims = grant.claims.iter().filter(is_mapped).cloned().collect();
+        // A lifetime that was made shorter since then counts, a longer one does not.
+        let of_now = grant.granted_at.plus(application.refresh_token.lifetime);
         Ok(Self {
             grant: Grant { audiences, scope: scope.clone(), claims, ..grant.clone() },
             lifetime: application.access_token.lifetime,
-            not_after: family.expires_at,
+            not_after: family.expires_at.min(of_now),
         })
     }
 }

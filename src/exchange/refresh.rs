@@ -44,7 +44,7 @@ pub fn is_ours(refresh_token: &str) -> bool {
 }
 
 /// Blanks around a token come with it from files and shells.
-fn trimmed(token: &str) -> &str {
+pub(super) fn trimmed(token: &str) -> &str {
     token.trim_matches([' ', '\t', '\r', '\n'])
 }
 

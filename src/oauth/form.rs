@@ -68,6 +68,11 @@ impl Form {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The name of every parameter, decoded.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The values of a parameter that may come more than once.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0

@@ -5,6 +5,7 @@ use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value};
 
 use super::token_endpoint::decision_id;
 use crate::exchange::Granted;
@@ -74,6 +75,20 @@ impl Answer {
             },
             |body| Self::json(StatusCode::OK, decision, body),
         )
+    }
+
+    /// RFC 7662 §2.2. `None` is a token that is not active, of which nothing else is told.
+    pub fn introspected(token: Option<&Map<String, Value>>, decision: &str) -> Self {
+        let body = token.and_then(|token| serde_json::to_string(token).ok());
+        let body = body.unwrap_or_else(|| String::from(r#"{"active":false}"#));
+        Self::json(StatusCode::OK, decision, body)
+    }
+
+    /// RFC 7009 §2.2.
+    pub fn revoked(decision: &str) -> Self {
+        let mut answer = Self::json(StatusCode::OK, decision, String::new());
+        answer.headers.retain(|(name, _)| *name != CONTENT_TYPE);
+        answer
     }
 
     /// RFC 6749 §5.2.

@@ -248,7 +248,7 @@ pub fn freshness(headers: &HeaderMap) -> Duration {
 }
 
 /// As clients put it into `Host`.
-fn host(issuer: &url::Url) -> Option<HeaderValue> {
+pub fn host(issuer: &url::Url) -> Option<HeaderValue> {
     let host = issuer.host_str()?;
     let host = issuer.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     HeaderValue::try_from(host).ok()

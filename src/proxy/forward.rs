@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -21,6 +21,22 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What is about one connection only. The length is told anew with the body.
+const HOP_BY_HOP: [HeaderName; 12] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HeaderName::from_static("http2-settings"),
+    KEEP_ALIVE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    PROXY_CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// The other end of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +58,25 @@ pub fn other_targets(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         names.iter().any(|own| name.as_str().bytes().map(fold).eq(own.iter().copied()))
     };
     (headers.iter()).filter(move |(name, _)| is_other(name)).map(|(_, value)| value.as_bytes())
+}
+
+/// Whether a field is there by which some servers let a request have another method than its own.
+pub fn names_other_method(headers: &HeaderMap) -> bool {
+    let names = [&b"x-http-method-override"[..], b"x-http-method", b"x-method-override"];
+    let is_other = |name: &HeaderName| {
+        names.iter().any(|own| name.as_str().bytes().map(fold).eq(own.iter().copied()))
+    };
+    headers.keys().any(is_other)
+}
+
+/// Takes away what is between the client and us alone (RFC 9110 §7.6.1), where the request is sent on
+/// by a client of our own.
+pub fn end_hop(request: &mut RequestHeader) {
+    let named: Vec<Vec<u8>> = nominations(&request.headers).collect();
+    let named = named.iter().filter_map(|name| HeaderName::from_bytes(name).ok());
+    for name in named.chain(HOP_BY_HOP) {
+        request.remove_header(&name);
+    }
 }
 
 /// Takes away what a client says of the way its request has come, before anybody reads it, and

@@ -24,6 +24,7 @@ use super::route::Route;
 use super::screen::screen;
 use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
+use crate::exchange::inquiry::Purpose;
 use crate::store::Use;
 
 /// Of each read of a body that is not buffered, and of each write to a client.
@@ -114,9 +115,8 @@ impl ProxyHttp for Gateway {
                 let endpoint = &self.shared.token_endpoint;
                 intercept::token_request(session, &self.generation, endpoint).await?
             }
-            Route::Introspection | Route::Revocation => {
-                intercept::bounded_request(session, &self.generation).await?
-            }
+            Route::Introspection => self.inquiry(Purpose::Introspection, session, visit).await?,
+            Route::Revocation => self.inquiry(Purpose::Revocation, session, visit).await?,
             Route::Jwks => self.document(Kind::Jwks, session, visit).await,
             Route::Metadata(_) => self.document(Kind::Metadata, session, visit).await,
             Route::Other => last_hop(session.req_header()),
@@ -259,6 +259,16 @@ impl Gateway {
             return last_hop(request);
         }
         Some(self.generation.documents.answer(kind, request, visit.client).await)
+    }
+
+    async fn inquiry(
+        &self,
+        purpose: Purpose,
+        session: &mut Session,
+        visit: &Visit,
+    ) -> Result<Option<Answer>> {
+        let (generation, shared) = (&self.generation, &self.shared);
+        intercept::inquiry(session, generation, shared, purpose, visit.client).await
     }
 
     fn route(&self, request: &RequestHeader) -> Route {

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::documents::Documents;
 use super::gateway::Gateway;
+use super::inquiries::Inquiries;
 use super::originals::Originals;
 use super::peer::UpstreamPeer;
 use super::route::Routes;
@@ -60,6 +61,8 @@ pub struct Generation {
     pub routes: Routes,
     pub upstream: UpstreamPeer,
     pub documents: Documents,
+    /// Where tokens can be introspected or revoked.
+    pub inquiries: Option<Arc<Inquiries>>,
 }
 
 /// How one configured listener accepts.
@@ -108,7 +111,9 @@ impl Front {
         let keys = Arc::new(KeyRing::new(&config, &shared.metrics, previous_keys));
         let routes = Routes::new(&config.endpoints);
         let documents = documents(&config, shared, previous)?;
-        let generation = Arc::new(Generation { config, keys, routes, upstream, documents });
+        let inquiries = inquiries(&config, shared, previous)?;
+        let generation =
+            Arc::new(Generation { config, keys, routes, upstream, documents, inquiries });
         let http =
             http(Gateway::new(Arc::clone(&generation), Arc::clone(shared)), needs_system_roots)?;
         Ok(Self { generation, http, listeners })
@@ -120,6 +125,21 @@ impl Front {
         let mut same = self.listeners.iter().filter(|listener| listener.address == address);
         same.nth(nth)?.tls.as_ref()
     }
+}
+
+/// What is known of the upstream's clients outlives a reload, too.
+fn inquiries(
+    config: &Config,
+    shared: &Shared,
+    previous: Option<&Front>,
+) -> Result<Option<Arc<Inquiries>>, GenerationError> {
+    if config.endpoints.introspection.is_none() && config.endpoints.revocation.is_none() {
+        return Ok(None);
+    }
+    let known = previous.and_then(|previous| previous.generation.inquiries.clone());
+    let known = known.filter(|known| known.are_of(config));
+    let new = || Inquiries::new(config, &shared.metrics).map(Arc::new);
+    known.or_else(new).map(Some).ok_or(GenerationError::SystemRoots)
 }
 
 /// What the upstream answered last, and what is withheld for it, outlives a reload that leaves the

@@ -10,14 +10,17 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::answer::Answer;
-use super::forward;
-use super::generation::Generation;
+use super::forward::{self, Client};
+use super::generation::{Generation, Shared};
+use super::inquiries::{self, Received};
 use super::reply;
 use super::route::query_of;
 use super::token_endpoint::{Disposition, Intercepted, TokenEndpoint, decision_id};
 use crate::exchange::error::Refusal;
+use crate::exchange::inquiry::{InquiryRequest, Purpose};
 use crate::exchange::request::TokenPathRequest;
 use crate::oauth::form::{FormError, MAX_BODY};
+use crate::telemetry::metrics::AnsweredBy;
 
 /// What is read of a body that is refused for its size on HTTP/2, and for how long.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -55,14 +58,47 @@ pub async fn token_request(
     }
 }
 
-/// Reads a request that goes upstream in any case, but never larger than its path allows.
-pub async fn bounded_request(
+/// Answers a request about a token that could be ours, or refuses one that is larger than its path
+/// allows. `None` is the upstream's, as with [`token_request`].
+pub async fn inquiry(
     session: &mut Session,
     generation: &Generation,
+    shared: &Shared,
+    purpose: Purpose,
+    client: Client,
 ) -> pingora::Result<Option<Answer>> {
-    let body = whole_body(session, generation.config.limits.body_timeout).await?;
-    let refused = body.err().map(|error| Refusal::from(error).outcome());
-    Ok(refused.map(|outcome| Answer::refused(&outcome, &decision_id())))
+    let config = &generation.config;
+    let body = match whole_body(session, config.limits.body_timeout).await? {
+        Ok(body) => body,
+        Err(error) => {
+            inquiries::count(&shared.metrics, purpose, AnsweredBy::Cambio);
+            return Ok(Some(Answer::refused(&Refusal::from(error).outcome(), &decision_id())));
+        }
+    };
+    let request = session.req_header();
+    let headers = &request.headers;
+    let authorization = values(headers, &AUTHORIZATION);
+    let recognised = InquiryRequest {
+        method: request.method.as_str(),
+        query: query_of(request.raw_path()),
+        is_overridden: forward::other_targets(headers).next().is_some()
+            || forward::names_other_method(headers),
+        content_types: &values(headers, &CONTENT_TYPE),
+        is_encoded: is_encoded(headers),
+        body: &body,
+    }
+    .recognise(&config.own_keys, &config.policy);
+    let received =
+        generation.inquiries.as_ref().zip(recognised).and_then(|(inquiries, inquiry)| {
+            let question = inquiries.asking.forwarded(purpose, request, body.clone(), client)?;
+            let authorization = &authorization;
+            Some((inquiries, Received { purpose, inquiry, authorization, question }))
+        });
+    let Some((inquiries, received)) = received else {
+        inquiries::count(&shared.metrics, purpose, AnsweredBy::Upstream);
+        return Ok(None);
+    };
+    inquiries.answer(config, shared, received).await.map(Some)
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {

@@ -1,6 +1,8 @@
 //! The reverse proxy, on pingora.
 
 pub mod answer;
+pub mod asking;
+pub mod client_probe;
 pub mod client_verdicts;
 pub mod connection;
 pub mod documents;
@@ -8,6 +10,7 @@ pub mod forward;
 pub mod gateway;
 pub mod generation;
 pub mod head;
+pub mod inquiries;
 pub mod intercept;
 pub mod originals;
 pub mod overlay;

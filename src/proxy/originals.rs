@@ -16,6 +16,7 @@ use moka::future::Cache;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::asking::{self, why};
 use super::documents::{freshness, retry_at};
 use crate::config::Upstream;
 use crate::telemetry::metrics::Metrics;
@@ -112,20 +113,9 @@ impl Originals {
     /// `None` where no client can be built: without certificate authorities of the system.
     pub fn new(upstream: &Upstream, metrics: &Arc<Metrics>) -> Option<Self> {
         let longest = upstream.connect_timeout.saturating_add(upstream.read_timeout).min(LONGEST);
-        let mut client = reqwest::Client::builder()
+        let client = asking::client(upstream)?
             .user_agent(concat!("cambio/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .connect_timeout(upstream.connect_timeout)
-            .timeout(longest)
-            .pool_idle_timeout(Duration::from_secs(4));
-        if let Some(authorities) = &upstream.ca {
-            let certificates: Result<Vec<_>, _> =
-                authorities.iter().map(|der| reqwest::Certificate::from_der(der)).collect();
-            client = client.tls_certs_only(certificates.ok()?);
-        }
+            .timeout(longest);
         Some(Self {
             upstream: upstream.clone(),
             client: client.build().ok()?,
@@ -241,17 +231,6 @@ fn judged(
         _ if is_down => Err("the status is one of a server that can't answer"),
         original if is_ok && !is_good(&original) => Err("what came with 200 is no such document"),
         original => Ok(Arc::new(original)),
-    }
-}
-
-/// The library's own texts may quote what passed.
-fn why(error: &reqwest::Error) -> &'static str {
-    if error.is_timeout() {
-        "no answer in time"
-    } else if error.is_connect() {
-        "no connection, or its certificate is not one to trust"
-    } else {
-        "the connection broke"
     }
 }
 

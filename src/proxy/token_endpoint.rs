@@ -176,7 +176,8 @@ impl TokenEndpoint {
         Err(Failure::Overloaded.into())
     }
 
-    async fn authenticate(
+    /// Holds a caller to our own list of applications.
+    pub async fn authenticate(
         &self,
         config: &Config,
         form: &Form,

@@ -9,9 +9,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::labels::UNKNOWN;
 use super::metrics::{GRANTED, NO_REASON};
 use crate::exchange::Record;
-use crate::exchange::error::{Blame, Level, Refusal};
+use crate::exchange::error::{Blame, Level, Reason, Refusal};
+use crate::exchange::inquiry::{InquiryRecord, Purpose};
 use crate::secret::sha256;
 
 /// The most characters of a `jti` that somebody else chose.
@@ -74,6 +76,49 @@ pub fn token_request(asked: Asked, decision: &str, record: &Record, refusal: Opt
         exp = minted.map(|minted| minted.expires_at.as_secs()),
         "{}",
         asked.as_str()
+    );
+}
+
+/// How an inquiry about a token of ours ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inquired {
+    /// It was shown, or revoked.
+    Granted,
+    /// It is of no use to whoever asks.
+    Denied(Reason),
+    Refused(Refusal),
+}
+
+/// Writes the audit event of one introspection or revocation that concerned a token of ours.
+pub fn inquiry(purpose: Purpose, decision: &str, record: &InquiryRecord, ended: Inquired) {
+    let (outcome, reason, level) = match ended {
+        Inquired::Granted => (GRANTED, NO_REASON, Level::Info),
+        Inquired::Denied(reason) => {
+            // Somebody has a token that is not theirs.
+            let is_theft = reason == Reason::RefreshOtherClient;
+            let level = if is_theft { Level::Warn } else { Level::Info };
+            (Blame::Caller.as_str(), reason.as_str(), level)
+        }
+        Inquired::Refused(refusal) => {
+            let refused = refusal.outcome();
+            (refused.blame.as_str(), refused.reason.as_str(), refused.level)
+        }
+    };
+    let asked = match purpose {
+        Purpose::Introspection => "introspection",
+        Purpose::Revocation => "revocation",
+    };
+    let family = record.family.map(|family| family.to_string());
+    event!(
+        level,
+        decision,
+        outcome,
+        reason,
+        client = record.client.as_deref().unwrap_or(UNKNOWN),
+        issuer = record.issuer.as_deref(),
+        jti = record.jwt_id.as_deref(),
+        family = family.as_deref(),
+        "{asked}"
     );
 }
 

@@ -1,5 +1,6 @@
 //! The JWKS and the metadata documents: our own, or merged into the upstream's.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -92,6 +93,50 @@ async fn without_overlay_the_documents_are_ours_alone() {
         cambio.request(format!("OPTIONS {JWKS} HTTP/1.1\r\nHost: a\r\n\r\n")).await.text(),
         "ok"
     );
+}
+
+/// Applications with these grants, each a list.
+fn applications(grants: &[&str]) -> String {
+    let mut text = String::from("applications:\n");
+    for (at, grants) in grants.iter().enumerate() {
+        writeln!(
+            text,
+            "  - {{ client_id: app-{at}, type: mobile, allowed_grant_types: [{grants}] }}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_refresh_grant_is_named_while_somebody_gets_refresh_tokens() {
+    let exchange = format!("\"{GRANT}\"");
+    let both = format!("{exchange}, refresh_token");
+    let without = [applications(&[&exchange, "refresh_token"]), String::new()];
+    let with = [applications(&[&both]), applications(&[&exchange, "password", &both])];
+    let answer = |_: &Recorded| {
+        let body = br#"{"issuer":"https://x","grant_types_supported":["password"]}"#;
+        response("200 OK", &[("Content-Type", "application/json")], body)
+    };
+    let upstream = Upstream::start().await;
+    let idp = Idp::start(answer).await;
+    let alone = Cambio::start(&upstream.url(), "").await;
+    let merged = Cambio::start(&idp.upstream.url(), overlay()).await;
+    let grants = |document: Value| document["grant_types_supported"].clone();
+    // A reload is enough for either.
+    for (more, ours) in [
+        (&without[0], json!([GRANT])),
+        (&with[0], json!([GRANT, "refresh_token"])),
+        (&without[1], json!([GRANT])),
+        (&with[1], json!([GRANT, "refresh_token"])),
+    ] {
+        alone.reload(&upstream.url(), more).await;
+        assert_eq!(grants(alone.request(get(METADATA, "")).await.json()), ours, "{more}");
+        merged.reload(&idp.upstream.url(), &format!("{}{more}", overlay())).await;
+        let mut all = vec![json!("password")];
+        all.extend(ours.as_array().unwrap().iter().cloned());
+        assert_eq!(grants(merged.request(get(METADATA, "")).await.json()), json!(all), "{more}");
+    }
 }
 
 #[tokio::test]

@@ -10,10 +10,13 @@
 
 mod admin;
 mod admin_revoke;
+mod dev;
 mod documents;
 mod exchange;
 mod framing;
 mod grants;
+mod inquiry_support;
+mod introspection;
 mod issuer;
 mod keys;
 mod keys_discovery;
@@ -30,7 +33,13 @@ mod proxy_failures;
 mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
+mod refresh;
+mod refresh_kill;
+mod refresh_race;
+mod refresh_reuse;
+mod refresh_support;
 mod reload;
+mod revocation;
 mod secrecy;
 mod setting;
 mod store_life;

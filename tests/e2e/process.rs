@@ -44,6 +44,14 @@ pub fn serve(folder: &Path, config: &Path, more: &[&str]) -> Child {
     command(folder, &arguments).spawn().unwrap()
 }
 
+/// A process that listens, and to which nobody listens.
+pub async fn unheard(folder: &Path, config: &Path) -> (Child, SocketAddr) {
+    let Process { child, mut said, address, .. } = Process::start(folder, config).await;
+    // A pipe that nobody reads would stop it.
+    tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+    (child, address)
+}
+
 impl Process {
     pub async fn start(folder: &Path, config: &Path) -> Self {
         Self::of(serve(folder, config, &[])).await

@@ -5,8 +5,9 @@ use std::time::Duration;
 use cambio::config::{KeySource, Severity};
 use cambio::exchange::policy::UnknownIssuers;
 use cambio::jwt::algorithm::Algorithm;
+use secrecy::ExposeSecret as _;
 
-use super::config_support::{BASE, CANARY, changed, each, file, folder, load, of, unmark};
+use super::config_support::{BASE, CANARY, changed, each, each_of, file, folder, load, of, unmark};
 
 #[test]
 fn the_base_has_no_fault_and_no_warning() {
@@ -15,6 +16,7 @@ fn the_base_has_no_fault_and_no_warning() {
     assert_eq!(config.listen[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9464");
     assert_eq!(config.admin.metric_labels_max, 200);
+    assert!(config.admin.token.is_none());
     assert_eq!(config.upstream.url.as_str(), "https://idp.internal:8443/");
     assert_eq!(config.endpoints.token, ["/oauth2/token"]);
     assert_eq!(config.endpoints.introspection, None);
@@ -308,23 +310,7 @@ fn what_comes_later_says_so() {
     each(
         Severity::Fault,
         &[
-            ("limits: {", "§store: { embedded: { path: x } }\nlimits: {", "store", part),
             ("limits: {", "§tests: []\nlimits: {", "tests", part),
-            ("limits: {", "§resource_servers:\n  - {}\nlimits: {", "resource_servers", part),
-            ("clock_skew: 30s", "replay: §once", "trusted_token_issuers[0].replay", part),
-            ("lifetime: 1h }", "format: §opaque }", "applications[0].access_token.format", part),
-            (
-                "[client_credentials]",
-                "[§refresh_token]",
-                "applications[1].allowed_grant_types[0]",
-                part,
-            ),
-            (
-                "lifetime: 1h }",
-                "lifetime: 1h }\n    §refresh_token: { lifetime: 1d }",
-                "applications[0].refresh_token",
-                part,
-            ),
             (
                 PHONE,
                 "  - client_id: phone\n    authentication: §upstream",
@@ -334,10 +320,36 @@ fn what_comes_later_says_so() {
             (PHONE, "  - client_id: §\"*\"", "applications[1].client_id", part),
         ],
     );
-    // What there is by those names may be written.
-    let text =
-        changed("clock_skew: 30s", "replay: allow").replace("lifetime: 1h }", "format: jwt }");
-    assert_eq!(load(text).unwrap().1, []);
+}
+
+#[test]
+fn operators_show_a_token_that_fits_into_a_header_field() {
+    const AT: &str = "admin.token";
+    each_of(
+        "9464 }",
+        AT,
+        &[
+            ("9464, token: §canary-7f3a }", "", "never stands in this file itself"),
+            ("9464, §token: {} }", "", "env, file is missing"),
+            ("9464, §token: { env: ADMIN_TOKEN, file: token } }", "", "more than one of"),
+            ("9464, token: { env: §UNSET } }", ".env", "is not set"),
+            ("9464, token: { env: §EMPTY } }", ".env", "is empty"),
+            ("9464, token: { env: §GARBAGE } }", ".env", "no bearer token has"),
+            ("9464, token: { file: §binary } }", ".file", "no bearer token has"),
+            ("9464, token: { file: §canary-7f3a } }", ".file", "can't be read"),
+        ],
+    );
+    let token = |to: &str| {
+        let (config, warnings) = load(changed("127.0.0.1:9464 }", to)).unwrap();
+        assert_eq!(warnings, [], "{to}");
+        config.admin.token.map(|token| token.expose_secret().to_owned())
+    };
+    let theirs = format!("{CANARY}-of-the-operators");
+    assert_eq!(token("127.0.0.1:9464 }"), None);
+    assert_eq!(token("127.0.0.1:9464, token: { env: ADMIN_TOKEN } }"), Some(theirs.clone()));
+    assert_eq!(token("0.0.0.0:9464, token: { env: ADMIN_TOKEN } }"), Some(theirs));
+    let file = token("127.0.0.1:9464, token: { file: portal-secret } }");
+    assert_eq!(file, Some(format!("{CANARY}-in-a-file")));
 }
 
 #[test]

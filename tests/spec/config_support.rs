@@ -124,6 +124,7 @@ pub fn fill(folder: &Path) {
     write(&at("secret-shared"), format!("{CANARY}-in-a-file\n"), 0o604);
     write(&at("secret-empty"), "\n", 0o600);
     write(&at("token"), format!("{CANARY}-token\n"), 0o644);
+    write(&at("binary"), b"\xff\xfe", 0o600);
     write(&at("large"), vec![b'x'; 2 * 1024 * 1024], 0o600);
 }
 
@@ -131,6 +132,9 @@ pub fn environment(name: &str) -> Option<String> {
     match name {
         "PORTAL_SECRET" => Some(format!("{CANARY}-in-the-environment")),
         "NEXT_SIGNING_KEY" => Some(fs::read_to_string(folder().join("ed25519.pem")).unwrap()),
+        "ADMIN_TOKEN" => Some(format!("{CANARY}-of-the-operators")),
+        "REDIS_PASSWORD" => Some(format!("{CANARY}: of Redis\n")),
+        "SHORT" => Some(CANARY.to_owned()),
         "EMPTY" => Some(String::new()),
         "GARBAGE" => Some(format!("{CANARY} garbage")),
         _ => None,

@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::config::{self, Config, KeySource};
 use cambio::exchange::client::Credentials;
 use cambio::exchange::error::Refusal;
+use cambio::exchange::family::{Presented, RefreshToken};
+use cambio::exchange::mint::Issued;
+use cambio::exchange::opaque::OpaqueId;
 use cambio::exchange::request::{Recognised, TokenPathRequest};
-use cambio::exchange::{self, Granted, Record};
+use cambio::exchange::token_id::Entropy;
+use cambio::exchange::{self, Record};
 use cambio::jwt::algorithm::Algorithm;
 use cambio::proxy::answer::Answer;
 use cambio::time::Timestamp;
@@ -20,7 +24,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::outcomes::golden;
-use crate::support::{EXCHANGE, Forge, JWT, NOW, PARTNER, decode, encode, entropy, pkcs8};
+use crate::support::{EXCHANGE, Forge, JWT, NOW, PARTNER, RANDOM, decode, encode, pkcs8};
 
 /// A request as its file gives it. What is not named is as in a good request.
 #[derive(Deserialize)]
@@ -31,6 +35,9 @@ struct Request {
     #[serde(default)]
     header: Map<String, Value>,
     claims: Map<String, Value>,
+    /// Claims of a good request that this one lacks.
+    #[serde(default)]
+    without: Vec<String>,
     #[serde(default)]
     parameters: BTreeMap<String, String>,
 }
@@ -48,6 +55,7 @@ fn estate() -> Config {
         "OUR_KEY" => Some(read("ours.pem")),
         "PORTAL_SECRET" => Some("portal-secret-of-many-bytes".to_owned()),
         "BATCH_SECRET" => Some("batch-secret-of-many-bytes".to_owned()),
+        "DESK_SECRET" => Some("desk-secret-of-many-bytes".to_owned()),
         _ => None,
     };
     config::load_text(read("cambio.yaml"), &folder().join("cambio.yaml"), &environment).unwrap().0
@@ -59,12 +67,20 @@ fn token(request: &Request) -> String {
     let mut header = forge.header();
     header.as_object_mut().unwrap().extend(request.header.clone());
     let mut claims = json!({"iss": PARTNER, "iat": NOW - 10, "exp": NOW + 3600, "jti": "t-1"});
-    claims.as_object_mut().unwrap().extend(request.claims.clone());
+    let members = claims.as_object_mut().unwrap();
+    members.extend(request.claims.clone());
+    members.retain(|name, _| !request.without.contains(name));
     forge.sign(&header, &claims)
 }
 
+/// No two random numbers are alike, so that none can be taken for another.
+fn entropy() -> Entropy {
+    let octet = |at| if at < 16 { RANDOM[at] } else { u8::try_from(at).unwrap() };
+    Entropy::from_octets(std::array::from_fn(octet))
+}
+
 /// The steps of the token endpoint, with a clock that stands still.
-fn exchange(config: &Config, request: &Request, record: &mut Record) -> Result<Granted, Refusal> {
+fn exchange(config: &Config, request: &Request, record: &mut Record) -> Result<Issued, Refusal> {
     let parameter = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut parameters = vec![
         parameter("grant_type", EXCHANGE),
@@ -96,8 +112,30 @@ fn exchange(config: &Config, request: &Request, record: &mut Record) -> Result<G
     let Some(KeySource::Fixed(fixed)) = source else { panic!("no fixed keys") };
     let now = Timestamp::from_secs(NOW);
     let approved = pending.approve(&fixed.keys, now, record)?;
-    let issued = approved.mint(&config.signing_keys, &config.policy, &entropy(), now, record)?;
-    Ok(issued.granted)
+    approved.mint(&config.signing_keys, &config.policy, &entropy(), now, record)
+}
+
+/// Header and claims of the access token: those of a JWT, or what an opaque one stands for.
+fn minted(issued: &Issued) -> Value {
+    let Some(opaque) = &issued.kept.opaque else {
+        let (header, claims) = decode(&issued.granted.access_token);
+        return json!({"header": header, "claims": claims});
+    };
+    assert_eq!(OpaqueId::parse(&issued.granted.access_token), Some(opaque.id));
+    let claims: Value = serde_json::from_slice(&opaque.claims).unwrap();
+    assert_eq!(claims["exp"], opaque.expires_at.as_secs());
+    json!({"header": null, "claims": claims})
+}
+
+/// The family as the store is given it: the token can't be had from it.
+fn family(issued: &Issued) -> Option<Value> {
+    let family = issued.kept.family.as_ref()?;
+    let token = issued.granted.refresh_token.as_ref().unwrap();
+    let token = RefreshToken::parse(token).unwrap();
+    assert_eq!(family.recognise(&token, Timestamp::from_secs(NOW)), Presented::Current);
+    let kept = String::from_utf8(family.to_bytes()).unwrap();
+    assert!(!kept.contains(&URL_SAFE_NO_PAD.encode(entropy().refresh_token)), "{kept}");
+    Some(serde_json::from_str(&kept).unwrap())
 }
 
 /// Everything that can be seen of an exchange: the answer, the minted token taken apart, the record
@@ -106,7 +144,7 @@ fn shown(config: &Config, request: &Request) -> Value {
     let mut record = Record::default();
     let result = exchange(config, request, &mut record);
     let answer = match &result {
-        Ok(granted) => Answer::granted(granted, "decision"),
+        Ok(issued) => Answer::granted(&issued.granted, "decision"),
         Err(refusal) => Answer::refused(&refusal.outcome(), "decision"),
     };
     let headers: BTreeMap<String, &str> = answer
@@ -114,25 +152,26 @@ fn shown(config: &Config, request: &Request) -> Value {
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap()))
         .collect();
-    let minted = result.as_ref().ok().map(|granted| {
-        let (header, claims) = decode(&granted.access_token);
-        json!({"header": header, "claims": claims})
-    });
-    json!({
+    let mut shown = json!({
         "answer": {
             "status": answer.status.as_u16(),
             "headers": headers,
             "body": serde_json::from_slice::<Value>(&answer.body).unwrap(),
         },
-        "minted": minted,
-        "reason": result.err().map_or("none", |refusal| refusal.outcome().reason.as_str()),
+        "minted": result.as_ref().ok().map(minted),
+        "reason": result.as_ref().err().map_or("none", |refusal| refusal.outcome().reason.as_str()),
         "record": {
             "client": record.client.as_deref(),
             "issuer": record.issuer.as_deref(),
             "subject": record.subject,
             "subject_jti": record.subject_jwt_id,
         },
-    })
+    });
+    if let Some(family) = result.as_ref().ok().and_then(family) {
+        assert_eq!(family["id"], record.family.unwrap().to_string());
+        shown["family"] = family;
+    }
+    shown
 }
 
 #[test]

@@ -8,14 +8,14 @@ use serde_json::json;
 
 use crate::support::{EXCHANGE, Exchange, JWT, PARTNER, forge, stranger};
 
-const FORM: &[u8] = b"application/x-www-form-urlencoded";
+pub const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 fn body() -> String {
     format!("grant_type={EXCHANGE}&subject_token=x&subject_token_type={JWT}")
 }
 
 /// A proper exchange, of which a test changes one thing.
-fn request(body: &[u8]) -> TokenPathRequest<'_> {
+pub fn request(body: &[u8]) -> TokenPathRequest<'_> {
     TokenPathRequest {
         method: "POST",
         query: None,
@@ -31,12 +31,12 @@ fn is_exchange(request: TokenPathRequest<'_>) {
 }
 
 #[track_caller]
-fn is_other(request: TokenPathRequest<'_>) {
+pub fn is_other(request: TokenPathRequest<'_>) {
     assert!(matches!(request.recognise(), Ok(Recognised::Other)));
 }
 
 #[track_caller]
-fn is_refused(request: TokenPathRequest<'_>, error: FormError) {
+pub fn is_refused(request: TokenPathRequest<'_>, error: FormError) {
     assert_eq!(request.recognise().unwrap_err(), error);
 }
 
@@ -75,7 +75,7 @@ fn whatever_else_is_the_upstreams() {
     is_other(TokenPathRequest { method: "PUT", ..request(b"anything") });
 }
 
-fn typed<'a>(content_types: &'a [&'a [u8]], body: &'a [u8]) -> TokenPathRequest<'a> {
+pub fn typed<'a>(content_types: &'a [&'a [u8]], body: &'a [u8]) -> TokenPathRequest<'a> {
     TokenPathRequest { content_types, ..request(body) }
 }
 

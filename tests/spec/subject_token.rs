@@ -38,11 +38,14 @@ fn a_token_of_each_algorithm_is_refused_where_the_issuer_may_not_use_it() {
 #[test]
 fn only_sub_is_copied_and_reserved_claims_are_ours() {
     let minted = Exchange::new().granted();
+    // 128 random bits, and whose token it was exchanged for.
+    let issuer = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, PARTNER.as_bytes());
+    let jti = [&[7; 16], &issuer.as_ref()[..8]].concat();
     assert_eq!(
         minted,
         json!({
             "iss": OURS, "sub": "alice", "aud": "https://api.example.com", "client_id": "portal",
-            "iat": NOW, "exp": NOW + 600, "jti": URL_SAFE_NO_PAD.encode([7; 16]),
+            "iat": NOW, "exp": NOW + 600, "jti": URL_SAFE_NO_PAD.encode(jti),
         })
     );
 }

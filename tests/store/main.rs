@@ -10,5 +10,6 @@
 
 mod embedded;
 mod redis;
+mod servers;
 mod suite;
 mod support;

@@ -113,7 +113,12 @@ async fn carry_out(config: &Config, order: &Order) -> Result<Report, String> {
             Err(why) => why,
         };
         if began.elapsed() > PATIENCE {
-            return Err(format!("nobody listens at {address} (`admin.address`), and {why}"));
+            let asked = if address.port() == 0 {
+                "which port the server listens on for operators can't be known".to_owned()
+            } else {
+                format!("nobody listens at {address}")
+            };
+            return Err(format!("{asked} (`admin.address`), and {why}"));
         }
         tokio::time::sleep(STEP).await;
     }

@@ -45,7 +45,12 @@ fn status(draining: bool) -> Status {
             last_error: Some("no connection".to_owned()),
             next_fetch_in_seconds: Some(1),
         }],
-        store: Some(StoreStatus { kind: "embedded", ok: true, age_seconds: 3, last_error: None }),
+        store: Some(StoreStatus {
+            kind: "embedded",
+            ok: true,
+            age_seconds: Some(3),
+            last_error: None,
+        }),
     }
 }
 

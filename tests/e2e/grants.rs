@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use cambio::clock;
 use cambio::dev::issuer::StandInIssuer;
 use cambio::jwt::algorithm::Algorithm;
 use serde_json::Value;
 
+use crate::inquiry_support::{INTROSPECT, Idp, its_secret};
 use crate::leap::until;
-use crate::support::{Connection, Upstream, get, install_crypto, post};
+use crate::support::{Connection, get, install_crypto, post};
 
 const OURS: &str = "https://idp.example/oauth2/token";
 /// The audience of every token.
@@ -18,7 +21,7 @@ pub const API: &str = "https://api.example.com";
 pub struct Partners {
     partner: StandInIssuer,
     other: StandInIssuer,
-    pub upstream: Upstream,
+    idp: Idp,
 }
 
 impl Partners {
@@ -27,12 +30,21 @@ impl Partners {
         Self {
             partner: StandInIssuer::start(&[Algorithm::ES256]).await.unwrap(),
             other: StandInIssuer::start(&[Algorithm::ES256]).await.unwrap(),
-            upstream: Upstream::start().await,
+            idp: Idp::start().await,
         }
     }
 
+    /// Of the identity provider.
+    pub fn url(&self) -> String {
+        self.idp.upstream.url()
+    }
+
+    pub fn upstream(&self) -> SocketAddr {
+        self.idp.upstream.address
+    }
+
     /// The issuers `partner` and `other`, whose subjects are `p:…` and `o:…`; the clients `portal`,
-    /// which gets JWTs, and `kiosk`, which gets opaque tokens. Both refresh.
+    /// which gets JWTs, and `kiosk`, which gets opaque tokens. Both refresh. `api` may introspect all.
     pub fn lines(&self) -> String {
         let issuer = |name: &str, prefix: &str| {
             let issuer = self.issuer(name);
@@ -56,6 +68,7 @@ impl Partners {
             "applications:\n",
             &application("Portal", "portal", "jwt"),
             &application("Kiosk", "kiosk", "opaque"),
+            &format!("resource_servers: [{{ client_id: api, audiences: [\"{API}\"] }}]\n"),
         ]
         .concat()
     }
@@ -130,6 +143,16 @@ impl Grant {
         self.take(&answer);
         Ok(())
     }
+}
+
+/// Whether an access token is active, as its resource server is told.
+pub async fn is_active(address: SocketAddr, token: &str) -> bool {
+    let basic = STANDARD.encode(format!("api:{}", its_secret("api")));
+    let fields = format!("Authorization: Basic {basic}\r\nConnection: close\r\n");
+    let request = post(INTROSPECT, &fields, &form(&[("token", token)]));
+    let response = Connection::open(address).await.request(request).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()["active"].as_bool().unwrap()
 }
 
 /// The answer of the token endpoint; or else status and error.

@@ -269,7 +269,11 @@ async fn a_token_that_was_tampered_with_is_not_shown() {
         claims["exp"] = json!(claims["exp"].as_u64().unwrap() + 3600);
     });
     let (start, signature) = access.rsplit_once('.').unwrap();
-    let flipped = format!("{start}.{}{}", if signature.starts_with('A') { "B" } else { "A" }, &signature[1..]);
+    let flipped = format!(
+        "{start}.{}{}",
+        if signature.starts_with('A') { "B" } else { "A" },
+        &signature[1..]
+    );
     let unsigned = format!("{start}.");
     let forged = [
         ("portal", hour_later),
@@ -379,7 +383,8 @@ async fn an_expired_token_is_not_active() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_upstream_says_of_an_active_token_stands_unless_it_was_revoked() {
     let estate = Estate::start().await;
-    let (live, revoked) = (estate.exchange("portal", "").await, estate.exchange("portal", "").await);
+    let (live, revoked) =
+        (estate.exchange("portal", "").await, estate.exchange("portal", "").await);
     assert_eq!(estate.revoke("portal", &revoked.access).await.status, 200);
     let body = br#"{ "active": true, "sub": "alice" }"#;
     let active = response("200 OK", &[("X-IdP", "yes")], body);

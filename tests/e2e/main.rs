@@ -26,6 +26,7 @@ mod leap;
 mod metrics;
 mod operator;
 mod operator_command;
+mod operator_redis;
 mod process;
 mod proxy;
 mod proxy_answers;
@@ -46,3 +47,7 @@ mod store_life;
 mod support;
 mod telemetry;
 mod tls;
+
+#[path = "../store/servers.rs"]
+#[allow(dead_code, reason = "the tests of the stores use more of it")]
+mod servers;

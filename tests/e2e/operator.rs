@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use cambio::clock;
 use serde_json::{Value, json};
 
-use crate::grants::{Grant, Partners, next_second, refreshes};
+use crate::grants::{Grant, Partners, is_active, next_second, refreshes};
 use crate::support::{Cambio, Connection, Response, write_private};
 
 /// `POST /revoke`, with more header fields.
@@ -26,11 +26,14 @@ async fn revoked(admin: SocketAddr, body: &Value) -> Value {
     response.json()
 }
 
-/// Refreshes all, and expects exactly those to be refused as revoked of which `is_hit` says so.
+/// Introspects and refreshes all, and expects exactly those to be inactive, and to be refused as
+/// revoked, of which `is_hit` says so.
 async fn assert_hit(cambio: &Cambio, grants: &mut [Grant], is_hit: impl Fn(&Grant) -> bool) {
     let admin = cambio.running.admin_address();
     let mut refused = refreshes(admin, "denied", "refresh_revoked").await;
     for grant in grants {
+        let access_token = grant.access_token.clone();
+        assert_eq!(is_active(cambio.address(), &access_token).await, !is_hit(grant), "{grant:?}");
         let refreshed = grant.refresh(cambio.address()).await;
         if is_hit(grant) {
             assert_eq!(refreshed, Err((400, "invalid_grant".to_owned())), "{grant:?}");
@@ -39,6 +42,10 @@ async fn assert_hit(cambio: &Cambio, grants: &mut [Grant], is_hit: impl Fn(&Gran
             assert_eq!(refreshed, Ok(()), "{grant:?}");
         }
         assert_eq!(refreshes(admin, "denied", "refresh_revoked").await, refused, "{grant:?}");
+        // Neither the old one, nor one that a refresh brought.
+        for token in [&access_token, &grant.access_token] {
+            assert_eq!(is_active(cambio.address(), token).await, !is_hit(grant), "{grant:?}");
+        }
     }
 }
 
@@ -60,7 +67,7 @@ async fn grants(partners: &Partners, address: SocketAddr) -> Vec<Grant> {
 async fn ends_exactly(body: Value, report: Value, is_hit: impl Fn(&Grant) -> bool + Copy) {
     let partners = Partners::start().await;
     let lines = partners.lines();
-    let cambio = Cambio::start(&partners.upstream.url(), &lines).await;
+    let cambio = Cambio::start(&partners.url(), &lines).await;
     let mut all = grants(&partners, cambio.address()).await;
     assert_hit(&cambio, &mut all, |_| false).await;
 
@@ -75,7 +82,7 @@ async fn ends_exactly(body: Value, report: Value, is_hit: impl Fn(&Grant) -> boo
 
     let Cambio { running, folder } = cambio;
     assert!(running.stop().await);
-    let cambio = Cambio::start_in(folder, &partners.upstream.url(), &lines).await;
+    let cambio = Cambio::start_in(folder, &partners.url(), &lines).await;
     assert_hit(&cambio, &mut all, is_hit).await;
     next_second().await;
     let mut later = grants(&partners, cambio.address()).await;
@@ -116,7 +123,7 @@ async fn a_client_whose_tokens_are_jwts() {
 async fn an_issuer_by_name_and_by_iss() {
     let partners = Partners::start().await;
     let lines = partners.lines();
-    let cambio = Cambio::start(&partners.upstream.url(), &lines).await;
+    let cambio = Cambio::start(&partners.url(), &lines).await;
     let admin = cambio.running.admin_address();
     let mut all = grants(&partners, cambio.address()).await;
     let iss = partners.issuer("partner").issuer();
@@ -141,7 +148,7 @@ async fn an_issuer_by_name_and_by_iss() {
 async fn an_issuer_and_a_client_that_the_configuration_no_longer_has() {
     let partners = Partners::start().await;
     let lines = partners.lines();
-    let url = partners.upstream.url();
+    let url = partners.url();
     let cambio = Cambio::start(&url, &lines).await;
     let admin = cambio.running.admin_address();
     let mut all = grants(&partners, cambio.address()).await;
@@ -164,11 +171,13 @@ async fn an_issuer_and_a_client_that_the_configuration_no_longer_has() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_was_granted_before_a_time() {
     let partners = Partners::start().await;
-    let cambio = Cambio::start(&partners.upstream.url(), &partners.lines()).await;
+    let cambio = Cambio::start(&partners.url(), &partners.lines()).await;
     let (address, admin) = (cambio.address(), cambio.running.admin_address());
-    let first = partners.grant(address, "partner", "alice", "kiosk").await;
+    let mut first = partners.grant(address, "partner", "alice", "kiosk").await;
     let between = jiff::Timestamp::now();
     next_second().await;
+    // An access token that is younger, and goes back to what was granted then.
+    assert_eq!(first.refresh(address).await, Ok(()));
     let mut grants = [first, partners.grant(address, "partner", "alice", "portal").await];
     let body = json!({ "subject": "p:alice", "before": between.to_string() });
     let shown = revoked(admin, &body).await;
@@ -196,7 +205,7 @@ async fn the_token_of_the_configuration_that_serves_is_asked_for() {
         format!("admin: {{ address: \"127.0.0.1:0\", token: {{ file: {secret} }} }}\n")
             + &partners.lines()
     };
-    let url = partners.upstream.url();
+    let url = partners.url();
     let folder = crate::support::folder();
     write_private(&folder.path().join("one"), "the-first-token-of-many-bytes\n");
     write_private(&folder.path().join("two"), "another-token-of-many-bytes");

@@ -47,10 +47,10 @@ impl Estate {
 
 fn written(partners: &Partners, folder: &Path, admin: &str, token: &str) -> PathBuf {
     let admin = format!("admin: {{ address: \"{admin}\"{token} }}\n");
-    write(folder, &partners.upstream.url(), &(admin + &partners.lines()))
+    write(folder, &partners.url(), &(admin + &partners.lines()))
 }
 
-async fn revoke(folder: &Path, config: &Path, arguments: &[&str]) -> Output {
+pub async fn revoke(folder: &Path, config: &Path, arguments: &[&str]) -> Output {
     let arguments = [&["revoke", "--config", config.to_str().unwrap()], arguments].concat();
     let mut command = command(folder, &arguments);
     // A proxy of the environment is none of its business.
@@ -59,7 +59,7 @@ async fn revoke(folder: &Path, config: &Path, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn assert_done(output: &Output, families: u64, opaque: u64) {
+pub fn assert_done(output: &Output, families: u64, opaque: u64) {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(said.starts_with("Revoked: what was granted "), "{said}");
@@ -69,7 +69,7 @@ fn assert_done(output: &Output, families: u64, opaque: u64) {
 }
 
 #[track_caller]
-fn assert_failed(output: &Output, code: i32, why: &str) {
+pub fn assert_failed(output: &Output, code: i32, why: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     assert!(said.contains(why), "{said}");
@@ -185,7 +185,7 @@ async fn a_store_that_another_process_holds_is_left_alone() {
     assert_failed(&output, 1, "another process holds it");
     assert!(!is_revoked(&mut alice, &process).await);
     // Whoever listens there is somebody else.
-    let stranger = estate.partners.upstream.address.to_string();
+    let stranger = estate.partners.upstream().to_string();
     std::fs::write(&config, text.replace(&here, &stranger)).unwrap();
     let output = revoke(estate.folder.path(), &config, &["--subject", "p:alice"]).await;
     assert_failed(&output, 1, &format!("what answers at {stranger}"));

@@ -26,7 +26,7 @@ async fn shown(cambio: &Cambio, path: &str) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_is_opened_once_something_needs_it_and_closed_at_the_end() {
     let partners = Partners::start().await;
-    let url = partners.upstream.url();
+    let url = partners.url();
     let cambio = Cambio::start(&url, STATELESS).await;
     let state = cambio.folder.path().join("state");
     assert!(!state.exists());
@@ -56,7 +56,7 @@ async fn a_store_is_opened_once_something_needs_it_and_closed_at_the_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_that_cannot_have_its_store_is_refused() {
     let partners = Partners::start().await;
-    let url = partners.upstream.url();
+    let url = partners.url();
     let cambio = Cambio::start(&url, STATELESS).await;
     let lines = partners.lines();
     let held = cambio.folder.path().join("held");
@@ -85,7 +85,7 @@ async fn a_reload_that_cannot_have_its_store_is_refused() {
 async fn another_store_takes_effect_after_a_restart() {
     let partners = Partners::start().await;
     let folder = folder();
-    let url = partners.upstream.url();
+    let url = partners.url();
     let lines = partners.lines();
     let config = write(folder.path(), &url, &lines);
     let mut process = Process::start(folder.path(), &config).await;
@@ -160,7 +160,7 @@ fn assert_given_up(answer: &Response) {
 async fn an_upgrade_under_refreshes_loses_none() {
     let partners = Partners::start().await;
     let folder = folder();
-    let config = write(folder.path(), &partners.upstream.url(), &partners.lines());
+    let config = write(folder.path(), &partners.url(), &partners.lines());
     let mut old = Process::start(folder.path(), &config).await;
     let address = old.address;
     let is_over = Arc::new(AtomicBool::new(false));
@@ -205,7 +205,7 @@ async fn an_upgrade_under_refreshes_loses_none() {
 async fn what_comes_after_the_store_was_given_up_is_told_to_come_back() {
     let partners = Partners::start().await;
     let folder = folder();
-    let config = write(folder.path(), &partners.upstream.url(), &partners.lines());
+    let config = write(folder.path(), &partners.url(), &partners.lines());
     let mut old = Process::start(folder.path(), &config).await;
     let mut grant = partners.grant(old.address, "partner", "alice", "portal").await;
     let body = form(&[

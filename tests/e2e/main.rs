@@ -9,11 +9,13 @@
 )]
 
 mod admin;
+mod admin_revoke;
 mod client_probe;
 mod dev;
 mod documents;
 mod exchange;
 mod framing;
+mod grants;
 mod inquiry_decisions;
 mod inquiry_support;
 mod introspection;
@@ -24,6 +26,9 @@ mod keys_reload;
 mod keys_source;
 mod leap;
 mod metrics;
+mod operator;
+mod operator_command;
+mod operator_redis;
 mod process;
 mod proxy;
 mod proxy_answers;
@@ -46,6 +51,11 @@ mod secrecy;
 mod servers;
 mod setting;
 mod store;
+mod store_life;
 mod support;
 mod telemetry;
 mod tls;
+
+#[path = "../store/servers.rs"]
+#[allow(dead_code, reason = "the tests of the stores use more of it")]
+mod servers;

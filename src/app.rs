@@ -30,7 +30,7 @@ use tokio::sync::watch::Sender;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
-use self::keeper::Keeper;
+use self::keeper::{Keeper, Opened};
 use crate::admin::order::{Order, RevokeError, Revoked};
 use crate::admin::{
     self, Admin, Configuration, ListenerStatus, Reload, SigningKeyStatus, Status, VERSION,
@@ -40,6 +40,7 @@ use crate::config::{Config, Listener};
 use crate::proxy::connection::{Door, Gate};
 use crate::proxy::generation::{Front, GenerationError, Shared};
 use crate::proxy::token_endpoint::{TokenEndpoint, decision_id};
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 
 /// Per connection. Most headers fit, and most connections are idle.
@@ -185,6 +186,24 @@ impl App {
         metrics: Arc<Metrics>,
         inherited: Fds,
     ) -> Result<Running, StartError> {
+        Self::run(config, metrics, inherited, None).await
+    }
+
+    /// Like [`App::start`], on a store that is open already.
+    pub async fn start_on(
+        config: Config,
+        metrics: Arc<Metrics>,
+        store: Arc<dyn Store>,
+    ) -> Result<Running, StartError> {
+        Self::run(config, metrics, Fds::new(), Some(store)).await
+    }
+
+    async fn run(
+        config: Config,
+        metrics: Arc<Metrics>,
+        inherited: Fds,
+        store: Option<Arc<dyn Store>>,
+    ) -> Result<Running, StartError> {
         metrics.configure(&config);
         let takes_over = !inherited.serialize().0.is_empty();
         let (descriptors, addresses) = listen(&config.listen, inherited)?;
@@ -195,7 +214,10 @@ impl App {
             .map_err(|error| StartError::Listen { address: config.admin.address, error })?;
         let keeper = Arc::new(Keeper::new(&metrics));
         let patience = if takes_over { STORE_HELD } else { STORE_BUSY };
-        let opened = keeper.open(&config, patience).await.map_err(GenerationError::from)?;
+        let opened = match store {
+            Some(store) => Some(Opened::of(store, &config)),
+            None => keeper.open(&config, patience).await.map_err(GenerationError::from)?,
+        };
         keeper.keep(opened);
         let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(keeper.slot()))
             .ok_or(StartError::Random)?;

@@ -33,7 +33,8 @@ fn on(server: &Server) -> impl Fn(String) -> String {
 struct Pair {
     one: Estate,
     other: Cambio,
-    server: Server,
+    /// Runs for as long as they do.
+    _server: Server,
 }
 
 impl Pair {
@@ -46,7 +47,7 @@ impl Pair {
         std::fs::copy(key(one.cambio.folder.path()), key(other.path())).unwrap();
         let config = load(other.path(), &one.upstream.url(), &one.lines);
         let running = App::start(config, Arc::new(Metrics::new())).await.unwrap();
-        Self { one, other: Cambio { running, folder: other }, server }
+        Self { one, other: Cambio { running, folder: other }, _server: server }
     }
 
     /// The first for even numbers, the second for odd ones.

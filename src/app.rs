@@ -31,13 +31,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use self::condition::Condition;
-use self::keeper::Keeper;
+use self::keeper::{Keeper, Opened};
 use self::listen::{listen, listen_for_operators};
 use crate::admin::{self, ListenerStatus};
 use crate::config::Config;
 use crate::proxy::connection::{Door, Gate};
 use crate::proxy::generation::{Front, GenerationError, Shared};
 use crate::proxy::token_endpoint::TokenEndpoint;
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 
 /// Per connection. Most headers fit, and most connections are idle.
@@ -109,6 +110,24 @@ impl App {
         metrics: Arc<Metrics>,
         inherited: Fds,
     ) -> Result<Running, StartError> {
+        Self::run(config, metrics, inherited, None).await
+    }
+
+    /// Like [`App::start`], on a store that is open already.
+    pub async fn start_on(
+        config: Config,
+        metrics: Arc<Metrics>,
+        store: Arc<dyn Store>,
+    ) -> Result<Running, StartError> {
+        Self::run(config, metrics, Fds::new(), Some(store)).await
+    }
+
+    async fn run(
+        config: Config,
+        metrics: Arc<Metrics>,
+        inherited: Fds,
+        store: Option<Arc<dyn Store>>,
+    ) -> Result<Running, StartError> {
         metrics.configure(&config);
         let takes_over = !inherited.serialize().0.is_empty();
         let (descriptors, addresses) = listen(&config.listen, inherited)?;
@@ -119,7 +138,10 @@ impl App {
             .map_err(|error| StartError::Listen { address: config.admin.address, error })?;
         let keeper = Arc::new(Keeper::new(&metrics));
         let patience = if takes_over { STORE_HELD } else { STORE_BUSY };
-        let opened = keeper.open(&config, patience).await.map_err(GenerationError::from)?;
+        let opened = match store {
+            Some(store) => Some(Opened::of(store, &config.store).await),
+            None => keeper.open(&config, patience).await.map_err(GenerationError::from)?,
+        };
         keeper.keep(opened);
         let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(keeper.slot()))
             .ok_or(StartError::Random)?;

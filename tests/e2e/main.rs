@@ -10,11 +10,13 @@
 
 mod admin;
 mod admin_revoke;
+mod client_probe;
 mod dev;
 mod documents;
 mod exchange;
 mod framing;
 mod grants;
+mod inquiry_decisions;
 mod inquiry_support;
 mod introspection;
 mod issuer;
@@ -35,14 +37,20 @@ mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
 mod refresh;
+mod refresh_faults;
 mod refresh_kill;
 mod refresh_race;
+mod refresh_redis;
 mod refresh_reuse;
 mod refresh_support;
 mod reload;
 mod revocation;
 mod secrecy;
+#[allow(dead_code, reason = "the tests of the stores use all of it")]
+#[path = "../store/servers.rs"]
+mod servers;
 mod setting;
+mod store;
 mod store_life;
 mod support;
 mod telemetry;

@@ -128,6 +128,8 @@ struct Ledger {
     lost_in_flight: usize,
     /// Spent tokens that were refused right after a restart.
     spent: usize,
+    /// Revocations that were acknowledged.
+    revocations: usize,
     /// Looks at tokens of revoked families, all in vain.
     looks: usize,
     resting: Vec<Known>,
@@ -145,14 +147,21 @@ impl Ledger {
         }
     }
 
-    /// Ends a family by presenting a token that was spent, and notes what was acknowledged.
-    async fn revoke(&mut self, connection: &mut Connection, known: Known) {
+    /// Ends a family, by presenting a token that was spent or at its client's wish, and notes what
+    /// was acknowledged.
+    async fn revoke(&mut self, connection: &mut Connection, known: Known, random: &mut Random) {
         let spent = match known.client {
             // The one before the newest has grace.
             Client::Other => known.spent.iter().rev().nth(1),
             _ => known.spent.last(),
         };
-        let Some(spent) = spent else { return };
+        let Some(spent) = spent.filter(|_| random.below(3) > 0) else {
+            let response = connection.request(known.client.revoke(&known.newest)).await;
+            assert_eq!(response.status, 200);
+            self.revocations += 1;
+            self.revoked.push(known);
+            return;
+        };
         let response = connection.request(known.client.refresh(spent, &[])).await;
         assert_eq!(response.status, 400, "a spent token was accepted");
         self.spent += 1;
@@ -172,7 +181,7 @@ impl Ledger {
             let Some(known) = walker.known.take() else { continue };
             // Every fourth shows first that what it has spent is spent.
             if random.below(4) == 0 {
-                self.revoke(&mut connection, known).await;
+                self.revoke(&mut connection, known, random).await;
             } else {
                 walker.known = self.go_on(&mut connection, known, died).await;
             }
@@ -182,7 +191,7 @@ impl Ledger {
             let known = self.resting.swap_remove(at);
             let known = self.go_on(&mut connection, known, died).await.expect("it was at rest");
             if random.below(2) == 0 {
-                self.revoke(&mut connection, known).await;
+                self.revoke(&mut connection, known, random).await;
             } else {
                 self.resting.push(known);
             }
@@ -222,7 +231,8 @@ impl Ledger {
     }
 
     fn print(&self, counted: &Counted, seed: u64, took: Duration) {
-        let Self { kills, found, regained, still_good, lost_in_flight, spent, looks, .. } = self;
+        let Self { kills, found, regained, still_good, lost_in_flight, spent, .. } = self;
+        let Self { looks, revocations, .. } = self;
         let acknowledged = counted.acknowledged.load(Ordering::Relaxed);
         let families = counted.families.load(Ordering::Relaxed);
         let told = format!(
@@ -232,7 +242,7 @@ impl Ledger {
              {regained} tokens without an answer, all regained by grace\n  \
              {} without grace: {still_good} still good, {lost_in_flight} spent in flight\n  \
              {spent} spent tokens presented, all refused\n  \
-             {looks} looks at {} revoked families, all dead",
+             {looks} looks at {} revoked families ({revocations} at their clients' wish), all dead",
             took.as_secs_f64(),
             still_good + lost_in_flight,
             self.revoked.len(),
@@ -242,18 +252,45 @@ impl Ledger {
     }
 }
 
+/// What walkers leave behind.
+#[derive(Default)]
+struct Left {
+    resting: Vec<Known>,
+    revoked: Vec<Known>,
+}
+
+impl Left {
+    /// Leaves a family at rest, or revoked: `false` where no answer came to that.
+    async fn leave(&mut self, connection: &mut Connection, known: Known) -> bool {
+        if self.resting.len() <= self.revoked.len() {
+            self.resting.push(known);
+            return true;
+        }
+        let Some(response) = ask(connection, &known.client.revoke(&known.newest)).await else {
+            return false;
+        };
+        assert_eq!(response.status, 200);
+        self.revoked.push(known);
+        true
+    }
+}
+
 impl Walker {
-    /// Refreshes until the process dies. What is left at rest is in the list.
-    async fn walk(mut self, address: SocketAddr) -> (Self, Vec<Known>) {
-        let mut resting = Vec::new();
-        let Some(mut connection) = open(address).await else { return (self, resting) };
+    /// Refreshes until the process dies.
+    async fn walk(mut self, address: SocketAddr) -> (Self, Left) {
+        let mut left = Left::default();
+        let Some(mut connection) = open(address).await else { return (self, left) };
         loop {
             let mut walking = match self.known.take() {
                 Some(walking) if walking.spent.len() < STAGE => walking,
-                rested => {
-                    resting.extend(rested);
+                tired => {
+                    if let Some(known) = tired
+                        && !left.leave(&mut connection, known).await
+                    {
+                        return (self, left);
+                    }
                     let begun = Known::begin(&mut connection, self.client, &self.subject).await;
-                    let Some(begun) = begun else { return (self, resting) };
+                    let Some(begun) = begun else { return (self, left) };
                     self.counted.families.fetch_add(1, Ordering::Relaxed);
                     begun
                 }
@@ -262,7 +299,7 @@ impl Walker {
             self.known = Some(walking);
             match came {
                 Came::Granted => drop(self.counted.acknowledged.fetch_add(1, Ordering::Relaxed)),
-                Came::Nothing => return (self, resting),
+                Came::Nothing => return (self, left),
                 Came::Refused => panic!("a token that counts was refused"),
             }
         }
@@ -281,6 +318,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let subject: Arc<str> = subject_token(&issuer, |_| {}).into();
 
     let began = Instant::now();
+    writeln!(std::io::stderr(), "kill -9: seed {seed}").unwrap();
     let mut ledger = Ledger::default();
     let counted = Arc::new(Counted::default());
     let walker = |nth| Walker {
@@ -310,8 +348,10 @@ async fn what_was_acknowledged_survives_kill_9() {
         let died = Instant::now();
         ledger.kills += 1;
         while let Some(walked) = walking.join_next().await {
-            let (walker, resting) = walked.unwrap();
-            ledger.resting.extend(resting);
+            let (walker, left) = walked.unwrap();
+            ledger.resting.extend(left.resting);
+            ledger.revocations += left.revoked.len();
+            ledger.revoked.extend(left.revoked);
             walkers.push(walker);
         }
         (child, address) = unheard(folder.path(), &config).await;

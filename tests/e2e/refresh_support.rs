@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -18,8 +17,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    Cambio, Connection, PATIENCE, Response, Upstream, folder, get, install_crypto, load, post,
-    response, write_private,
+    Cambio, Connection, Response, Upstream, folder, get, install_crypto, load, post, response,
+    write_private,
 };
 
 pub const OURS: &str = "https://idp.example/oauth2/token";
@@ -139,6 +138,11 @@ impl Client {
         post("/oauth2/token", &self.field(), &form.finish())
     }
 
+    /// The revocation of a token.
+    pub fn revoke(self, token: &str) -> Vec<u8> {
+        post("/oauth2/revoke", &self.field(), &format!("token={token}"))
+    }
+
     /// An exchange of this subject token.
     pub fn exchange(self, token: &str, more: &[(&str, &str)]) -> Vec<u8> {
         let all = [
@@ -215,15 +219,8 @@ impl Estate {
     pub async fn restart(self) -> Self {
         let Self { issuer, once, upstream, cambio: Cambio { running, folder }, lines } = self;
         assert!(running.stop().await);
-        let began = Instant::now();
-        let running = loop {
-            let config = load(folder.path(), &upstream.url(), &lines);
-            match App::start(config, Arc::new(Metrics::new())).await {
-                Ok(running) => break running,
-                // The store is closed a moment after the last who could ask it has gone.
-                Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
-            }
-        };
+        let config = load(folder.path(), &upstream.url(), &lines);
+        let running = run(config).await;
         Self { issuer, once, upstream, cambio: Cambio { running, folder }, lines }
     }
 

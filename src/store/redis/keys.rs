@@ -17,7 +17,8 @@ pub(super) enum Kind {
     Opaque,
 }
 
-/// The names of entries, each of which begins with the same prefix.
+/// The names of entries, each of which begins with the same prefix. It has neither braces nor what
+/// means something in a glob.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -62,15 +63,7 @@ impl Keys {
 
     /// The glob of all families and opaque access tokens.
     pub(super) fn descendants(&self) -> String {
-        let mut glob = String::new();
-        for c in self.prefix.chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
-                glob.push('\\');
-            }
-            glob.push(c);
-        }
-        glob.push_str("{*}:*");
-        glob
+        format!("{}{{*}}:*", self.prefix)
     }
 
     /// What an entry is that was found by [`Keys::descendants`].

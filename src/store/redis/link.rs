@@ -28,6 +28,9 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 /// How often sentinels are asked whether the master is still the same.
 const MASTER_CHECK: Duration = Duration::from_secs(1);
 
+/// How long the same complaint is not repeated.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Every attempt to connect has a number of its own.
 type Number = u64;
 
@@ -76,6 +79,8 @@ struct Shared {
     inner: Mutex<Inner>,
     permits: Semaphore,
     is_closed: AtomicBool,
+    /// The error code that was told last, and when.
+    complaint: Mutex<Option<(String, Instant)>>,
 }
 
 impl Link {
@@ -87,6 +92,7 @@ impl Link {
             inner: Mutex::new(Inner { state: down, attempts: 0, failures: 0, told: None }),
             permits: Semaphore::new(IN_FLIGHT as usize),
             is_closed: AtomicBool::new(false),
+            complaint: Mutex::new(None),
         });
         let result = shared.server.connect().await;
         if let Err(Unconnected { obstacle, address }) = &result
@@ -126,6 +132,11 @@ impl Link {
         Ok(Node::of(&addresses))
     }
 
+    /// Whether it has not been closed.
+    pub(super) fn is_open(&self) -> Result<(), StoreError> {
+        self.shared.is_open()
+    }
+
     pub(super) async fn close(&self) {
         self.shared.is_closed.store(true, Ordering::Release);
         // Whoever asks has a permit, and gives it back in time.
@@ -141,10 +152,12 @@ fn understood<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
 }
 
 impl Shared {
+    fn is_open(&self) -> Result<(), StoreError> {
+        if self.is_closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
     async fn ask(self: &Arc<Self>, question: Question<'_>) -> Result<Value, StoreError> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(StoreError::Closed);
-        }
+        self.is_open()?;
         let deadline = Instant::now() + self.server.command_timeout();
         let permit = timeout_at(deadline, self.permits.acquire()).await;
         let _permit = permit.map_err(|_| StoreError::TimedOut)?.map_err(|_| StoreError::Closed)?;
@@ -166,14 +179,21 @@ impl Shared {
             }
             // It may have been done nevertheless. Nothing changes by being done twice.
             if !is_broken || !is_first {
-                let means = obstacle::meaning(&error);
-                if !is_broken {
-                    let code = error.code().unwrap_or_default();
-                    tracing::warn!(code, "the store refuses");
-                }
-                return Err(means);
+                self.complain(error.code().unwrap_or("none"));
+                return Err(obstacle::meaning(&error));
             }
             is_first = false;
+        }
+    }
+
+    /// Tells of an error that a server has answered with, once in a while.
+    fn complain(&self, code: &str) {
+        let mut complaint = self.complaint.lock();
+        let is_known =
+            matches!(&*complaint, Some((known, told)) if known == code && told.elapsed() < SILENCE);
+        if !is_known {
+            tracing::warn!(code, "the store answers with an error");
+            *complaint = Some((code.to_owned(), Instant::now()));
         }
     }
 

@@ -80,10 +80,7 @@ impl Keeper {
             return Ok(None);
         }
         let store = store::open(&config.store, &self.metrics, patience).await?;
-        let settings = config.store.clone();
-        let mut known = Known { settings, answered: None, error: None };
-        known.note(ping(&*store).await);
-        Ok(Some(Opened { store, known }))
+        Ok(Some(Opened::of(store, &config.store).await))
     }
 
     /// The configuration serves, and so does its store.
@@ -155,9 +152,10 @@ async fn ping(store: &dyn Store) -> Result<(), StoreError> {
 }
 
 impl Opened {
-    /// A store that somebody else has opened.
-    pub fn of(store: Arc<dyn Store>, config: &Config) -> Self {
-        let known = Known { settings: config.store.clone(), answered: None, error: None };
+    /// A store that was just opened, and whether it is there.
+    pub async fn of(store: Arc<dyn Store>, settings: &StoreSettings) -> Self {
+        let mut known = Known { settings: settings.clone(), answered: None, error: None };
+        known.note(ping(&*store).await);
         Self { store, known }
     }
 

@@ -4,14 +4,14 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-# `make test CLIENTS=no` leaves out what needs Python and Node: other people's clients and their
-# identity provider.
+# `make test CLIENTS=no` leaves out what needs Python, Node and further Debian packages: other
+# people's clients and identity providers.
 CLIENTS ?= yes
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden bench setup setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak bench setup setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -22,9 +22,9 @@ demo: setup ## one token exchange on this machine, with both tokens decoded
 ifeq ($(CLIENTS),no)
 test: setup
 	cargo test $(WITHOUT_CLIENTS)
-	@echo "NOT RUN, as CLIENTS=no: tests/idp (real clients and a real identity provider)" >&2
+	@echo "NOT RUN, as CLIENTS=no: tests/idp (real clients and real identity providers)" >&2
 else
-test: setup setup-clients ## every test (CLIENTS=no: those that need neither Python nor Node)
+test: setup setup-clients ## every test (CLIENTS=no: those that need nobody else's software)
 	cargo test
 endif
 
@@ -46,6 +46,12 @@ deny: ## licences, bans and sources of everything in the tree
 golden: setup ## rewrites the golden files; review the diff
 	UPDATE_GOLDEN=1 cargo test $(WITHOUT_CLIENTS)
 
+# `make soak KILLS=10000 SEED=5` says how long, and repeats a run.
+KILLS ?= 2000
+SEED ?= $(shell date +%s)
+soak: setup ## kill -9 under load, KILLS times (2000), with an account of what survived
+	CAMBIO_KILLS=$(KILLS) CAMBIO_SEED=$(SEED) cargo test --test e2e refresh_kill
+
 bench: setup ## benchmarks
 	cargo bench
 
@@ -54,3 +60,4 @@ setup:
 
 setup-clients: setup
 	@.ci/setup clients
+	@.ci/setup idps

@@ -86,6 +86,10 @@ async fn stay(stage: &Stage, running: &Running) -> Exit {
         Ok(token) => token,
         Err(error) => return fail(&error.to_string()),
     };
+    let refresh_token = match rehearsal::refresh_token(stage).await {
+        Ok(token) => token,
+        Err(error) => return fail(&error.to_string()),
+    };
     let printed = print(&format!(
         "\
 Everything is on this machine alone, with throw-away keys:
@@ -100,6 +104,10 @@ This exchanges a token of the third party, for an hour from now:
 
 {}
 
+This refreshes what an exchange gave a moment ago, once: the answer has the next refresh token.
+
+{}
+
 Ctrl-C ends it.
 ",
         stage.origin(),
@@ -107,6 +115,7 @@ Ctrl-C ends it.
         stage.issuer.issuer(),
         stage.configuration().display(),
         rehearsal::curl(stage, &token),
+        rehearsal::refresh_curl(stage, &refresh_token),
         admin = running.admin_address(),
     ));
     if printed != Exit::Fine {

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::jwt::algorithm::Algorithm;
 use crate::jwt::sign::{SigningKey, generate_pem};
 
-/// Its one client.
+/// Its client from the start.
 pub const CLIENT_ID: &str = "legacy-app";
 /// What the clients may ask for.
 pub const SCOPE: &str = "legacy";
@@ -56,17 +56,22 @@ impl std::fmt::Debug for Received {
 }
 
 /// An identity provider on loopback that has never heard of token exchange.
-#[derive(Debug)]
 pub struct StandInIdp {
     inside: Arc<Inside>,
     server: Loopback,
+    client_secret: String,
+}
+
+impl std::fmt::Debug for StandInIdp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StandInIdp").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 struct Inside {
     /// The `issuer` of its metadata and the `iss` of its tokens; unset it is what `Host` says.
     issuer: Option<String>,
     key: SigningKey,
-    secret: String,
     book: Mutex<Book>,
 }
 
@@ -78,6 +83,8 @@ impl std::fmt::Debug for Inside {
 
 #[derive(Default)]
 struct Book {
+    /// Secrets of the clients.
+    clients: HashMap<String, String>,
     /// Tokens that are still good, with their claims.
     tokens: HashMap<String, Value>,
     received: VecDeque<Received>,
@@ -88,9 +95,17 @@ impl StandInIdp {
     pub async fn start(issuer: Option<String>) -> Result<Self, StandInError> {
         let pem = generate_pem(Algorithm::RS256)?;
         let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), Algorithm::RS256, None, None)?;
-        let inside = Arc::new(Inside { issuer, key, secret: random()?, book: Mutex::default() });
+        let secret = random()?;
+        let inside = Arc::new(Inside { issuer, key, book: Mutex::default() });
         let server = Loopback::start(Arc::clone(&inside)).await?;
-        Ok(Self { inside, server })
+        let idp = Self { inside, server, client_secret: secret.clone() };
+        idp.register(CLIENT_ID, secret);
+        Ok(idp)
+    }
+
+    /// Makes it know another client.
+    pub fn register(&self, client_id: &str, secret: String) {
+        self.inside.book().clients.insert(client_id.to_owned(), secret);
     }
 
     /// `http://127.0.0.1:port`.
@@ -100,7 +115,7 @@ impl StandInIdp {
 
     /// The secret of [`CLIENT_ID`], made anew at each start.
     pub fn client_secret(&self) -> &str {
-        &self.inside.secret
+        &self.client_secret
     }
 
     /// The latest requests, oldest first.
@@ -176,7 +191,7 @@ impl Inside {
     fn form(
         &self,
         request: &Request<Bytes>,
-        answer: fn(&Self, &Parameters, &HeaderMap) -> Reply,
+        answer: fn(&Self, &str, &Parameters, &HeaderMap) -> Reply,
     ) -> Reply {
         if request.method() != Method::POST {
             let mut reply = loopback::empty(StatusCode::METHOD_NOT_ALLOWED);
@@ -194,30 +209,35 @@ impl Inside {
             parameters.entry(name.into_owned()).or_insert_with(|| value.into_owned());
         }
         let authorization = request.headers().get(AUTHORIZATION);
-        if !self.is_client(authorization, &parameters) {
+        let Some(client_id) = self.client(authorization, &parameters) else {
             let mut reply =
                 error(StatusCode::UNAUTHORIZED, "invalid_client", "client authentication failed");
             let challenge = HeaderValue::from_static("Basic realm=\"stand-in\"");
             reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             return reply;
-        }
-        answer(self, &parameters, request.headers())
+        };
+        answer(self, &client_id, &parameters, request.headers())
     }
 
-    fn is_client(&self, authorization: Option<&HeaderValue>, parameters: &Parameters) -> bool {
+    fn client(
+        &self,
+        authorization: Option<&HeaderValue>,
+        parameters: &Parameters,
+    ) -> Option<String> {
         let presented = match authorization {
             Some(value) => basic(value),
             None => {
                 parameters.get("client_id").cloned().zip(parameters.get("client_secret").cloned())
             }
         };
-        presented.is_some_and(|(id, secret)| id == CLIENT_ID && secret == self.secret)
+        let (id, secret) = presented?;
+        (self.book().clients.get(&id) == Some(&secret)).then_some(id)
     }
 
     /// RFC 6749 §4.4, and nothing else.
-    fn token(&self, parameters: &Parameters, headers: &HeaderMap) -> Reply {
+    fn token(&self, client_id: &str, parameters: &Parameters, headers: &HeaderMap) -> Reply {
         match parameters.get("grant_type").map(String::as_str) {
-            Some("client_credentials") => self.client_credentials(parameters, headers),
+            Some("client_credentials") => self.client_credentials(client_id, parameters, headers),
             Some(_) => error(
                 StatusCode::BAD_REQUEST,
                 "unsupported_grant_type",
@@ -227,7 +247,12 @@ impl Inside {
         }
     }
 
-    fn client_credentials(&self, parameters: &Parameters, headers: &HeaderMap) -> Reply {
+    fn client_credentials(
+        &self,
+        client_id: &str,
+        parameters: &Parameters,
+        headers: &HeaderMap,
+    ) -> Reply {
         let scope = parameters.get("scope").map_or(SCOPE, String::as_str);
         if scope != SCOPE {
             return error(StatusCode::BAD_REQUEST, "invalid_scope", "unknown scope");
@@ -238,8 +263,8 @@ impl Inside {
         let now = clock::now().as_secs();
         let claims = json!({
             "iss": self.issuer(headers),
-            "sub": CLIENT_ID,
-            "client_id": CLIENT_ID,
+            "sub": client_id,
+            "client_id": client_id,
             "aud": AUDIENCE,
             "iat": now,
             "exp": now + 3600,
@@ -259,7 +284,7 @@ impl Inside {
     }
 
     /// RFC 7662 §2.2.
-    fn introspect(&self, parameters: &Parameters, _: &HeaderMap) -> Reply {
+    fn introspect(&self, _: &str, parameters: &Parameters, _: &HeaderMap) -> Reply {
         let Some(token) = parameters.get("token") else {
             return error(StatusCode::BAD_REQUEST, "invalid_request", "token is missing");
         };
@@ -280,7 +305,7 @@ impl Inside {
     }
 
     /// RFC 7009 §2.2: 200 also for what was never issued.
-    fn revoke(&self, parameters: &Parameters, _: &HeaderMap) -> Reply {
+    fn revoke(&self, _: &str, parameters: &Parameters, _: &HeaderMap) -> Reply {
         match parameters.get("token") {
             Some(token) => {
                 self.book().tokens.remove(token);
@@ -409,6 +434,31 @@ mod tests {
         assert_eq!(post(&idp, INTROSPECTION, &query).await.1["active"], true);
         assert_eq!(post(&idp, REVOCATION, &query).await.0, 200);
         assert_eq!(post(&idp, INTROSPECTION, &query).await, (200, json!({ "active": false })));
+    }
+
+    #[tokio::test]
+    async fn it_knows_its_clients_by_their_secrets() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let idp = StandInIdp::start(None).await.unwrap();
+        idp.register("other", "other's secret".to_owned());
+        let status = async |id: &str, secret: &str| {
+            let form = [("token", "x"), ("client_id", id), ("client_secret", secret)];
+            let form =
+                url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+            let request = reqwest::Client::new().post(format!("{}{REVOCATION}", idp.origin()));
+            let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            request.body(form).send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(status(CLIENT_ID, idp.client_secret()).await, 200);
+        assert_eq!(status("other", "other's secret").await, 200);
+        for (id, secret) in [
+            ("other", idp.client_secret()),
+            (CLIENT_ID, "other's secret"),
+            ("nobody", ""),
+            ("", ""),
+        ] {
+            assert_eq!(status(id, secret).await, 401, "{id}");
+        }
     }
 
     #[tokio::test]

@@ -38,14 +38,27 @@ const EXCHANGE: [(&str, &str); 3] = [
 
 /// A `curl` that exchanges `subject_token`, to be pasted into a shell.
 pub fn curl(stage: &Stage, subject_token: &str) -> String {
-    let parameters = EXCHANGE.map(|(name, value)| format!("  --data-urlencode '{name}={value}'"));
     // The line end after the token is there because it is in the examples that people copy.
+    let token = format!("{subject_token}\n");
+    token_curl(stage, [("subject_token", token.as_str())].into_iter().chain(EXCHANGE))
+}
+
+/// A `curl` that uses a refresh token.
+pub fn refresh_curl(stage: &Stage, refresh_token: &str) -> String {
+    token_curl(stage, refresh(refresh_token))
+}
+
+fn token_curl<'a>(
+    stage: &Stage,
+    parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let parameters = parameters.into_iter();
+    let parameters: Vec<_> =
+        parameters.map(|(name, value)| format!("  --data-urlencode '{name}={value}'")).collect();
     format!(
         "curl --location '{}/oauth2/token' \\
   --header 'Content-Type: {FORM}' \\
   --header 'Authorization: {}' \\
-  --data-urlencode 'subject_token={subject_token}
-' \\
 {}",
         stage.origin(),
         stage.authorization(),
@@ -53,9 +66,24 @@ pub fn curl(stage: &Stage, subject_token: &str) -> String {
     )
 }
 
+const fn refresh(refresh_token: &str) -> [(&str, &str); 2] {
+    [("refresh_token", refresh_token), ("grant_type", "refresh_token")]
+}
+
+/// The refresh token of an exchange that is made for it.
+pub async fn refresh_token(stage: &Stage) -> Result<String, RehearsalError> {
+    let form = exchange_form(&stage.subject_token()?);
+    let exchanged = post(&client()?, &stage.origin(), &stage.authorization(), form).await?;
+    text_member(&exchanged.body, "refresh_token")
+}
+
+fn client() -> Result<reqwest::Client, RehearsalError> {
+    Ok(reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?)
+}
+
 /// Asks the identity provider alone, then Cambio, and shows what comes of it.
 pub async fn rehearse(stage: &Stage, out: &mut impl Write) -> Result<(), RehearsalError> {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build()?;
+    let http = client()?;
     let subject_token = stage.subject_token()?;
     let body = exchange_form(&subject_token);
 
@@ -83,9 +111,18 @@ pub async fn rehearse(stage: &Stage, out: &mut impl Write) -> Result<(), Rehears
     show_keys(out, stage, &jwks)?;
     writeln!(out, "   The minted token verifies with it.\n")?;
 
+    let refresh = form(refresh(&text_member(&exchanged.body, "refresh_token")?));
+    let refreshed = post(&http, &stage.origin(), &stage.authorization(), refresh).await?;
+    writeln!(out, "6. The refresh token of that answer, used:\n")?;
+    writeln!(out, "   {} {}\n", refreshed.status, abridged(&refreshed.body))?;
+    expect(refreshed.status == 200, "Cambio did not refresh the token")?;
+    let token = text_member(&refreshed.body, "access_token")?;
+    verified(&token, &keys, &stage.origin(), AUDIENCE, Algorithm::ES256)?;
+    writeln!(out, "   The new token verifies, too, and the next refresh token came with it.\n")?;
+
     let own = format!("grant_type=client_credentials&scope={}", idp::SCOPE);
     let own = post(&http, &stage.origin(), &idp_authorization(stage), own).await?;
-    writeln!(out, "6. The identity provider's own client_credentials grant, through Cambio:\n")?;
+    writeln!(out, "7. The identity provider's own client_credentials grant, through Cambio:\n")?;
     writeln!(out, "   {} {}\n", own.status, abridged(&own.body))?;
     expect(own.status == 200, "the identity provider's own grant did not pass")?;
     let token = text_member(&own.body, "access_token")?;
@@ -95,10 +132,11 @@ pub async fn rehearse(stage: &Stage, out: &mut impl Write) -> Result<(), Rehears
 }
 
 fn exchange_form(subject_token: &str) -> String {
-    let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.append_pair("subject_token", subject_token);
-    form.extend_pairs(EXCHANGE);
-    form.finish()
+    form([("subject_token", subject_token)].into_iter().chain(EXCHANGE))
+}
+
+fn form<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
 }
 
 fn idp_authorization(stage: &Stage) -> String {
@@ -201,13 +239,15 @@ fn date_of(line: &str) -> String {
     date.map_or_else(String::new, |date| format!("   ← {date}"))
 }
 
-/// An answer with its token cut short: it is shown decoded below.
+/// An answer with its tokens cut short: what stands in one is shown elsewhere.
 fn abridged(body: &Value) -> Value {
     let mut body = body.clone();
-    if let Some(Value::String(token)) = body.get_mut("access_token")
-        && let Some(start) = token.get(..16)
-    {
-        *token = format!("{start}…");
+    for name in ["access_token", "refresh_token"] {
+        if let Some(Value::String(token)) = body.get_mut(name)
+            && let Some(start) = token.get(..16)
+        {
+            *token = format!("{start}…");
+        }
     }
     body
 }
@@ -242,6 +282,10 @@ mod tests {
         let body = json!({ "access_token": "eyJhbGciOiJFUzI1NiJ9.e30.AA", "expires_in": 1 });
         let cut = json!({ "access_token": "eyJhbGciOiJFUzI1…", "expires_in": 1 });
         assert_eq!(abridged(&body), cut);
+        let body =
+            json!({ "refresh_token": "cambio_rt_AAAAAAAAAAAA", "scope": "cambio_rt_AAAAAAAA" });
+        let cut = json!({ "refresh_token": "cambio_rt_AAAAAA…", "scope": "cambio_rt_AAAAAAAA" });
+        assert_eq!(abridged(&body), cut);
         assert_eq!(
             abridged(&json!({ "access_token": "short" })),
             json!({ "access_token": "short" })
@@ -256,5 +300,8 @@ mod tests {
         assert!(command.contains("'subject_token=e30.e30.AA\n' \\\n"), "{command}");
         assert!(command.starts_with("curl --location 'http://127.0.0.1:1/oauth2/token' \\\n"));
         assert!(command.ends_with("grant-type:token-exchange'"));
+        let command = refresh_curl(&stage, "cambio_rt_AAAA");
+        assert!(command.contains("'refresh_token=cambio_rt_AAAA' \\\n"), "{command}");
+        assert!(command.ends_with("'grant_type=refresh_token'"));
     }
 }

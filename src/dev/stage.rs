@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::StandInError;
-use super::idp::StandInIdp;
+use super::idp::{CLIENT_ID as IDP_CLIENT, StandInIdp};
 use super::issuer::StandInIssuer;
 use crate::clock;
 use crate::jwt::algorithm::Algorithm;
@@ -68,6 +68,8 @@ impl Stage {
         let idp = StandInIdp::start(Some(format!("http://{cambio}"))).await?;
         let issuer = StandInIssuer::start(&[Algorithm::RS256]).await?;
         let client_secret = random::<24>()?;
+        // An application of both, as it is where an identity provider gets Cambio before it.
+        idp.register(CLIENT_ID, client_secret.clone());
         let folder = PrivateFolder::create()?;
         folder.write("signing.pem", &generate_pem(Algorithm::ES256)?)?;
         folder.write("portal.secret", &client_secret)?;
@@ -130,6 +132,8 @@ authorization_server:
     token: [/oauth2/token]
     jwks: /oauth2/jwks
     metadata: [/.well-known/openid-configuration, /.well-known/oauth-authorization-server]
+    introspection: /oauth2/introspect
+    revocation: /oauth2/revoke
 
 signing_keys:
   - algorithm: ES256
@@ -147,9 +151,17 @@ applications:
     client_id: {CLIENT_ID}
     client_secret: {{ file: portal.secret }}
     type: traditional_web
-    allowed_grant_types: [urn:ietf:params:oauth:grant-type:token-exchange]
+    allowed_grant_types: [urn:ietf:params:oauth:grant-type:token-exchange, refresh_token]
     audiences: [{AUDIENCE}]
     scopes: [read, write]
+    refresh_token: {{ lifetime: 24h, grace: 0s }}
+
+resource_servers:
+  - client_id: {IDP_CLIENT}
+    audiences: [{AUDIENCE}]
+
+store:
+  embedded: {{ path: state }}
 "
     )
 }

@@ -188,7 +188,7 @@ impl Inactive {
     /// As audit events say it of a token of this kind.
     pub const fn reason(self, is_refresh_token: bool) -> Reason {
         match (self, is_refresh_token) {
-            (Self::Forged, true) | (Self::Unknown, true) => Reason::RefreshUnknown,
+            (Self::Forged | Self::Unknown, true) => Reason::RefreshUnknown,
             (Self::Forged, false) => Reason::SignatureInvalid,
             (Self::Expired, true) => Reason::RefreshExpired,
             (Self::Unknown | Self::Expired, false) => Reason::Expired,

@@ -9,9 +9,16 @@
 )]
 
 mod admin;
+mod admin_revoke;
+mod client_probe;
+mod dev;
 mod documents;
 mod exchange;
 mod framing;
+mod grants;
+mod inquiry_decisions;
+mod inquiry_support;
+mod introspection;
 mod issuer;
 mod keys;
 mod keys_discovery;
@@ -19,6 +26,9 @@ mod keys_reload;
 mod keys_source;
 mod leap;
 mod metrics;
+mod operator;
+mod operator_command;
+mod operator_redis;
 mod process;
 mod proxy;
 mod proxy_answers;
@@ -26,9 +36,22 @@ mod proxy_failures;
 mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
+mod refresh;
+mod refresh_faults;
+mod refresh_kill;
+mod refresh_race;
+mod refresh_redis;
+mod refresh_reuse;
+mod refresh_support;
 mod reload;
+mod revocation;
 mod secrecy;
+#[allow(dead_code, reason = "the tests of the stores use all of it")]
+#[path = "../store/servers.rs"]
+mod servers;
 mod setting;
+mod store;
+mod store_life;
 mod support;
 mod telemetry;
 mod tls;

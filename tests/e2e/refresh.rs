@@ -68,7 +68,8 @@ async fn the_answer_is_that_of_rfc_6749() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_of_authenticating_refreshes_and_no_other_does() {
     let estate = Estate::start().await;
-    let mut token = refresh_token(&estate.refresh(Client::Phone, &estate.family(Client::Phone).await).await);
+    let mut token =
+        refresh_token(&estate.refresh(Client::Phone, &estate.family(Client::Phone).await).await);
     for _ in 0..2 {
         token = refresh_token(&estate.refresh(Client::Phone, &token).await);
     }
@@ -109,9 +110,12 @@ async fn every_way_of_authenticating_refreshes_and_no_other_does() {
 async fn the_upstreams_own_refresh_tokens_pass_to_the_byte() {
     let estate = Estate::start().await;
     for token in ["theirs", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "cambio-rt-x", "1%2F%2F0g"] {
-        let body = format!("refresh_token={token}&client_id=portal&x=%7e&&grant_type=refresh_token");
-        let response =
-            estate.cambio.request(post("/oauth2/token", "Authorization: Basic eDp5\r\n", &body)).await;
+        let body =
+            format!("refresh_token={token}&client_id=portal&x=%7e&&grant_type=refresh_token");
+        let response = estate
+            .cambio
+            .request(post("/oauth2/token", "Authorization: Basic eDp5\r\n", &body))
+            .await;
         assert_eq!((response.status, &response.body[..]), (200, UPSTREAMS));
         assert_eq!(response.header("cambio-decision"), None);
         let seen = estate.upstream.last();
@@ -235,23 +239,25 @@ async fn what_the_configuration_withdraws_ends_refreshing_from_the_next_request_
     let response = connection.request(Client::Portal.refresh(&token, &[])).await;
     assert_eq!(claims(&response).get("email"), None);
     estate.reload(str::to_owned).await;
-    let response =
-        connection.request(Client::Portal.refresh(&refresh_token(&response), &[])).await;
+    let response = connection.request(Client::Portal.refresh(&refresh_token(&response), &[])).await;
     assert_eq!(claims(&response)["email"], "alice@example.com");
     // A client that becomes one that can't keep anything to itself.
     let token = estate.family(Client::Phone).await;
-    estate.reload(|lines| {
-        let (head, phone) = lines.split_once("  - name: Phone").unwrap();
-        let phone = phone.replacen(grants, "[authorization_code]", 1);
-        format!("{head}  - name: Phone{}", phone.replacen("mobile", "single_page", 1))
-    }).await;
+    estate
+        .reload(|lines| {
+            let (head, phone) = lines.split_once("  - name: Phone").unwrap();
+            let phone = phone.replacen(grants, "[authorization_code]", 1);
+            format!("{head}  - name: Phone{}", phone.replacen("mobile", "single_page", 1))
+        })
+        .await;
     refused(&estate.refresh(Client::Phone, &token).await, "unauthorized_client");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scope_and_audience_are_narrowed_for_one_answer() {
     let estate = Estate::start().await;
-    let both = [("audience", API), ("audience", "https://second.example.com"), ("scope", "read write")];
+    let both =
+        [("audience", API), ("audience", "https://second.example.com"), ("scope", "read write")];
     let request = Client::Portal.exchange(&estate.token(), &both);
     let mut token = refresh_token(&estate.cambio.request(request).await);
     let narrow = [("scope", "write"), ("resource", API)];
@@ -267,7 +273,10 @@ async fn scope_and_audience_are_narrowed_for_one_answer() {
         ("resource", "https://foreign.example", "invalid_target"),
         ("resource", "not a uri", "invalid_target"),
     ] {
-        refused(&estate.cambio.request(Client::Portal.refresh(&token, &[(name, value)])).await, error);
+        refused(
+            &estate.cambio.request(Client::Portal.refresh(&token, &[(name, value)])).await,
+            error,
+        );
     }
     let response = estate.refresh(Client::Portal, &token).await;
     let whole = claims(&response);
@@ -304,6 +313,9 @@ async fn a_secret_of_another_client_is_of_no_use() {
     // A subject token of an issuer that is not there any more does not matter to what it gave.
     let other = subject_token(&estate.issuer, |claims| claims["sub"] = json!("bob"));
     let response = estate.cambio.request(Client::Portal.exchange(&other, &[])).await;
-    assert_eq!(claims(&estate.refresh(Client::Portal, &refresh_token(&response)).await)["sub"], "p:bob");
+    assert_eq!(
+        claims(&estate.refresh(Client::Portal, &refresh_token(&response)).await)["sub"],
+        "p:bob"
+    );
     assert_eq!(claims(&estate.refresh(Client::Portal, &token).await)["sub"], "p:alice");
 }

@@ -1,7 +1,6 @@
 //! An estate in which tokens are refreshed: an issuer, an upstream, and Cambio between them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +20,6 @@ use crate::support::{
     write_private,
 };
 
-pub const OURS: &str = "https://idp.example/oauth2/token";
 pub const ALIAS: &str = "https://partner.example/our-name";
 pub const API: &str = "https://api.example.com";
 pub const SECRET: &str = "portal-secret-of-many-bytes";
@@ -138,6 +136,11 @@ impl Client {
         post("/oauth2/token", &self.field(), &form.finish())
     }
 
+    /// The revocation of a token.
+    pub fn revoke(self, token: &str) -> Vec<u8> {
+        post("/oauth2/revoke", &self.field(), &format!("token={token}"))
+    }
+
     /// An exchange of this subject token.
     pub fn exchange(self, token: &str, more: &[(&str, &str)]) -> Vec<u8> {
         let all = [
@@ -215,18 +218,14 @@ impl Estate {
         let Self { issuer, once, upstream, cambio: Cambio { running, folder }, lines } = self;
         assert!(running.stop().await);
         let config = load(folder.path(), &upstream.url(), &lines);
-        let cambio = Cambio { running: run(config).await, folder };
-        Self { issuer, once, upstream, cambio, lines }
+        let running = run(config).await;
+        Self { issuer, once, upstream, cambio: Cambio { running, folder }, lines }
     }
 
     /// Reloads what was written first, changed.
     pub async fn reload(&self, change: impl FnOnce(&str) -> String) {
         let lines = change(&self.lines);
         self.cambio.reload(&self.upstream.url(), &lines).await;
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.cambio.address()
     }
 
     pub async fn connect(&self) -> Connection {

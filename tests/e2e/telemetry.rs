@@ -25,7 +25,7 @@ use crate::setting::{config_of, endpoint, issuer, jwks, key};
 
 /// What is logged in this thread.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -38,7 +38,7 @@ impl Write for Lines {
 }
 
 impl Lines {
-    fn capture(filter: &str, format: Format) -> (Self, DefaultGuard) {
+    pub fn capture(filter: &str, format: Format) -> (Self, DefaultGuard) {
         // While there is only one subscriber, tracing takes what a thread without one says of an
         // event for what all say. In a process that logs there is one for all threads.
         static SECOND: LazyLock<Dispatch> =
@@ -52,11 +52,11 @@ impl Lines {
         (lines, set_default(&dispatch))
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    fn events(&self) -> Vec<Value> {
+    pub fn events(&self) -> Vec<Value> {
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }

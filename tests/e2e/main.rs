@@ -55,7 +55,3 @@ mod store_life;
 mod support;
 mod telemetry;
 mod tls;
-
-#[path = "../store/servers.rs"]
-#[allow(dead_code, reason = "the tests of the stores use more of it")]
-mod servers;

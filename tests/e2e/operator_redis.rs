@@ -32,7 +32,7 @@ async fn status_of_store(cambio: &Cambio, ok: bool) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_revoked_while_the_store_is_down_and_operators_see_it() {
     let partners = Partners::start().await;
-    let mut server = Server::start(&[]);
+    let mut server = Server::start("");
     let cambio = Cambio::start(&partners.url(), &lines(&partners, &server)).await;
     let (address, admin) = (cambio.address(), cambio.running.admin_address());
     partners.grant(address, "partner", "alice", "portal").await;
@@ -62,7 +62,7 @@ async fn nothing_is_revoked_while_the_store_is_down_and_operators_see_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_no_server_runs_the_command_tells_the_store_itself() {
     let partners = Partners::start().await;
-    let mut server = Server::start(&[]);
+    let mut server = Server::start("");
     let folder = folder();
     let config = write(folder.path(), &partners.url(), &lines(&partners, &server));
     // It listens for operators on a port that no command can know.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use cambio::clock;
 use cambio::exchange::family::{Family, RefreshToken, RefreshTokenSettings};
-use cambio::exchange::grant::Grant;
+use cambio::exchange::grant::{CopiedClaim, Grant};
 use cambio::exchange::mint::Kept;
 use cambio::exchange::token_id::Entropy;
 use cambio::oauth::scope::Scope;
@@ -51,7 +51,11 @@ fn begin() -> (Family, RefreshToken) {
         subject: "alice".to_owned(),
         audiences: vec!["https://api.example.com".to_owned()],
         scope: Scope::parse("read write").unwrap(),
-        claims: vec![("email".to_owned(), "alice@example.com".into())],
+        claims: vec![CopiedClaim {
+            minted: "email".to_owned(),
+            subject: "email".to_owned(),
+            value: "alice@example.com".into(),
+        }],
         granted_at,
     };
     Family::begin(grant, &SETTINGS, granted_at, &entropy())

@@ -33,12 +33,13 @@ fn on(server: &Server) -> impl Fn(String) -> String {
 struct Pair {
     one: Estate,
     other: Cambio,
-    server: Server,
+    /// Runs for as long as they do.
+    _server: Server,
 }
 
 impl Pair {
     async fn start() -> Self {
-        let server = Server::start(&[]);
+        let server = Server::start("");
         let one = Estate::with(on(&server)).await;
         let other = folder();
         furnish(other.path(), &one.issuer, &one.once);
@@ -46,7 +47,7 @@ impl Pair {
         std::fs::copy(key(one.cambio.folder.path()), key(other.path())).unwrap();
         let config = load(other.path(), &one.upstream.url(), &one.lines);
         let running = App::start(config, Arc::new(Metrics::new())).await.unwrap();
-        Self { one, other: Cambio { running, folder: other }, server }
+        Self { one, other: Cambio { running, folder: other }, _server: server }
     }
 
     /// The first for even numbers, the second for odd ones.
@@ -140,7 +141,7 @@ fn unavailable(response: &Response) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_on() {
-    let server = Server::start(&[]);
+    let server = Server::start("");
     let estate = Estate::with(on(&server)).await;
     let mut token = refresh_token(&estate.exchange(Client::Portal).await);
     token = refresh_token(&estate.refresh(Client::Portal, &token).await);
@@ -209,7 +210,7 @@ async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_went_away_is_found_again() {
-    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut server = Server::start("appendonly yes\nappendfsync always");
     let estate = Estate::with(on(&server)).await;
     let spent = estate.family(Client::Portal).await;
     let newest = refresh_token(&estate.refresh(Client::Portal, &spent).await);

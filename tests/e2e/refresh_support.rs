@@ -1,7 +1,6 @@
 //! An estate in which tokens are refreshed: an issuer, an upstream, and Cambio between them.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +20,6 @@ use crate::support::{
     write_private,
 };
 
-pub const OURS: &str = "https://idp.example/oauth2/token";
 pub const ALIAS: &str = "https://partner.example/our-name";
 pub const API: &str = "https://api.example.com";
 pub const SECRET: &str = "portal-secret-of-many-bytes";
@@ -228,10 +226,6 @@ impl Estate {
     pub async fn reload(&self, change: impl FnOnce(&str) -> String) {
         let lines = change(&self.lines);
         self.cambio.reload(&self.upstream.url(), &lines).await;
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.cambio.address()
     }
 
     pub async fn connect(&self) -> Connection {

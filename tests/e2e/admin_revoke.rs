@@ -44,17 +44,17 @@ async fn listening(token: Option<&'static str>, result: Result<Report, RevokeErr
     let address = listener.local_addr().unwrap();
     let orders = Arc::new(Mutex::new(Vec::new()));
     let hold = Arc::new(Mutex::new(None::<Arc<Notify>>));
-    let (seen, held) = (Arc::clone(&orders), Arc::clone(&hold));
+    let (seen, next) = (Arc::clone(&orders), Arc::clone(&hold));
     let admin = Admin {
         metrics: Arc::new(Metrics::new()),
         status: Box::new(|| panic!("nobody asks for it here")),
         token: Box::new(move || token.map(SecretString::from)),
         revoke: Box::new(move |order| {
             seen.lock().unwrap().push(order);
-            let (held, result) = (held.lock().unwrap().take(), result.clone());
+            let (wait, result) = (next.lock().unwrap().take(), result.clone());
             Box::pin(async move {
-                if let Some(held) = held {
-                    held.notified().await;
+                if let Some(wait) = wait {
+                    wait.notified().await;
                 }
                 Revoked { decision: "a-decision".to_owned(), result }
             })

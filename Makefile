@@ -4,8 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-# `make test CLIENTS=no` leaves out what needs Python and Node: other people's clients and their
-# identity provider.
+# `make test CLIENTS=no` leaves out what needs Python, Node and further Debian packages: other
+# people's clients and identity providers.
 CLIENTS ?= yes
 TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
@@ -22,9 +22,9 @@ demo: setup ## one token exchange on this machine, with both tokens decoded
 ifeq ($(CLIENTS),no)
 test: setup
 	cargo test $(WITHOUT_CLIENTS)
-	@echo "NOT RUN, as CLIENTS=no: tests/idp (real clients and a real identity provider)" >&2
+	@echo "NOT RUN, as CLIENTS=no: tests/idp (real clients and real identity providers)" >&2
 else
-test: setup setup-clients ## every test (CLIENTS=no: those that need neither Python nor Node)
+test: setup setup-clients ## every test (CLIENTS=no: those that need nobody else's software)
 	cargo test
 endif
 
@@ -60,3 +60,4 @@ setup:
 
 setup-clients: setup
 	@.ci/setup clients
+	@.ci/setup idps

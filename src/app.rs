@@ -4,21 +4,21 @@
 //! `Server`: that one closes every listener at once on SIGTERM, the admin listener too, and then
 //! sleeps out its whole period of grace.
 
+mod condition;
 pub mod handover;
 mod keeper;
+mod listen;
 pub mod revoke;
 pub mod watch;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 /// Listening sockets by their address, on their way from one process to the next.
 pub use pingora::server::Fds;
@@ -30,16 +30,14 @@ use tokio::sync::watch::Sender;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use self::condition::Condition;
 use self::keeper::{Keeper, Opened};
-use crate::admin::order::{Order, RevokeError, Revoked};
-use crate::admin::{
-    self, Admin, Configuration, ListenerStatus, Reload, SigningKeyStatus, Status, VERSION,
-};
-use crate::clock;
-use crate::config::{Config, Listener};
+use self::listen::{listen, listen_for_operators};
+use crate::admin::{self, ListenerStatus};
+use crate::config::Config;
 use crate::proxy::connection::{Door, Gate};
 use crate::proxy::generation::{Front, GenerationError, Shared};
-use crate::proxy::token_endpoint::{TokenEndpoint, decision_id};
+use crate::proxy::token_endpoint::TokenEndpoint;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 
@@ -61,7 +59,6 @@ const STORE_BUSY: Duration = Duration::from_secs(2);
 const LAST_CONNECTIONS: Duration = Duration::from_millis(500);
 /// And for requests in flight that may ask the store.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
-const ADMIN_BIND_STEP: Duration = Duration::from_millis(50);
 
 /// Why the server does not start.
 #[derive(Debug, Error)]
@@ -74,79 +71,6 @@ pub enum StartError {
     Random,
     #[error("a thread was lost")]
     Thread,
-}
-
-/// What is shown of reloads.
-#[derive(Clone, Debug)]
-struct History {
-    serving: Configuration,
-    last_reload: Option<Reload>,
-}
-
-/// What the admin listener looks at.
-struct Condition {
-    began: Instant,
-    front: Arc<ArcSwap<Front>>,
-    keeper: Arc<Keeper>,
-    listeners: Vec<ListenerStatus>,
-    is_draining: AtomicBool,
-    history: Mutex<History>,
-}
-
-impl Condition {
-    fn status(&self) -> Status {
-        let front = self.front.load();
-        let generation = &front.generation;
-        let history = self.history.lock().clone();
-        let is_draining = self.is_draining.load(Ordering::Relaxed);
-        Status {
-            version: VERSION,
-            uptime_seconds: self.began.elapsed().as_secs(),
-            listening: !is_draining,
-            draining: is_draining,
-            configuration: history.serving,
-            last_reload: history.last_reload,
-            listeners: self.listeners.clone(),
-            signing_keys: SigningKeyStatus::all(&generation.config.signing_keys, clock::now()),
-            trusted_token_issuers: generation.keys.status(),
-            store: self.keeper.status(&generation.config),
-        }
-    }
-
-    /// What the admin listener has of it.
-    fn shown(of: &Arc<Self>, metrics: Arc<Metrics>) -> Admin {
-        let (looked_at, asked, told) = (Arc::clone(of), Arc::clone(of), Arc::clone(of));
-        Admin {
-            metrics,
-            status: Box::new(move || looked_at.status()),
-            token: Box::new(move || asked.front.load().generation.config.admin.token.clone()),
-            revoke: Box::new(move |order| {
-                let told = Arc::clone(&told);
-                Box::pin(async move { told.revoke(order).await })
-            }),
-        }
-    }
-
-    fn watch_store(of: &Arc<Self>) {
-        let (keeper, condition) = (Arc::downgrade(&of.keeper), Arc::downgrade(of));
-        let is_needed = move || {
-            condition.upgrade().is_some_and(|one| one.front.load().generation.config.needs_store())
-        };
-        tokio::spawn(Keeper::watch(keeper, is_needed));
-    }
-
-    /// Carries an operator's revocation out. Once begun it goes on, whoever waits for it or not.
-    async fn revoke(&self, order: Order) -> Revoked {
-        let (front, keeper) = (self.front.load_full(), Arc::clone(&self.keeper));
-        let working = tokio::spawn(async move {
-            let _in_use = keeper.slot().begin();
-            revoke::revoke_here(&front.generation.config, keeper.slot(), &order).await
-        });
-        working.await.unwrap_or_else(|_| Revoked {
-            decision: decision_id(),
-            result: Err(RevokeError::StoreUnavailable),
-        })
-    }
 }
 
 /// A server that runs until it is stopped.
@@ -215,7 +139,7 @@ impl App {
         let keeper = Arc::new(Keeper::new(&metrics));
         let patience = if takes_over { STORE_HELD } else { STORE_BUSY };
         let opened = match store {
-            Some(store) => Some(Opened::of(store, &config)),
+            Some(store) => Some(Opened::of(store, &config.store).await),
             None => keeper.open(&config, patience).await.map_err(GenerationError::from)?,
         };
         keeper.keep(opened);
@@ -233,19 +157,10 @@ impl App {
         let front = build(config, &shared, None).await?;
         ask_ahead(&front);
         let front = Arc::new(ArcSwap::from(front));
-        let condition = Arc::new(Condition {
-            began: Instant::now(),
-            front: Arc::clone(&front),
-            keeper,
-            listeners: (addresses.iter().zip(tls))
-                .map(|(address, tls)| ListenerStatus { address: *address, tls })
-                .collect(),
-            is_draining: AtomicBool::new(false),
-            history: Mutex::new(History {
-                serving: Configuration { generation: 1, loaded_at: clock::now() },
-                last_reload: None,
-            }),
-        });
+        let listeners = addresses.iter().zip(tls);
+        let listeners = listeners.map(|(address, tls)| ListenerStatus { address: *address, tls });
+        let condition = Condition::new(Arc::clone(&front), keeper, listeners.collect());
+        let condition = Arc::new(condition);
         let (stop_accepting, stopping) = tokio::sync::watch::channel(false);
         let mut accepting = JoinSet::new();
         let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
@@ -289,7 +204,7 @@ impl App {
 impl Running {
     /// Where clients connect, in the order of the configuration.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.condition.listeners.iter().map(|listener| listener.address).collect()
+        self.condition.addresses()
     }
 
     pub const fn admin_address(&self) -> SocketAddr {
@@ -351,13 +266,7 @@ impl Running {
 
     fn note_reload(&self, applied: bool) {
         self.shared.metrics.config_reload(applied);
-        let mut history = self.condition.history.lock();
-        let at = clock::now();
-        history.last_reload = Some(Reload { at, applied });
-        if applied {
-            let generation = history.serving.generation + 1;
-            history.serving = Configuration { generation, loaded_at: at };
-        }
+        self.condition.note_reload(applied);
     }
 
     /// The listening sockets.
@@ -399,7 +308,7 @@ impl Running {
     }
 
     async fn stop_accepting(&mut self) {
-        self.condition.is_draining.store(true, Ordering::Relaxed);
+        self.condition.drain();
         self.shared.is_stopping.store(true, Ordering::Relaxed);
         let connections = self.gate.connections();
         tracing::info!(connections, "stopping: no more connections are accepted");
@@ -448,56 +357,6 @@ async fn build(
         Front::new(config, &shared, previous.as_deref()).map(Arc::new)
     });
     built.await.unwrap_or(Err(GenerationError::SystemRoots))
-}
-
-/// One listening socket for each configured listener: an inherited one where there is one.
-fn listen(
-    listeners: &[Listener],
-    mut inherited: Fds,
-) -> Result<(ListenFds, Vec<SocketAddr>), StartError> {
-    let mut offered: Vec<SocketAddr> =
-        inherited.serialize().0.iter().filter_map(|address| address.parse().ok()).collect();
-    offered.sort_unstable();
-    let mut addresses: Vec<SocketAddr> = Vec::with_capacity(listeners.len());
-    for listener in listeners {
-        let wanted = listener.address;
-        let is_wanted = |address: &SocketAddr| {
-            *address == wanted || (wanted.port() == 0 && address.ip() == wanted.ip())
-        };
-        if let Some(at) = offered.iter().position(is_wanted) {
-            addresses.push(offered.remove(at));
-            continue;
-        }
-        let failed = |error| StartError::Listen { address: wanted, error };
-        let socket = std::net::TcpListener::bind(wanted).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
-        let address = socket.local_addr().map_err(failed)?;
-        inherited.add(address.to_string(), socket.into_raw_fd());
-        addresses.push(address);
-    }
-    let kept = addresses.iter().map(SocketAddr::to_string).collect();
-    for address in inherited.close_unclaimed(&kept) {
-        tracing::warn!(address, "no longer listened on");
-    }
-    Ok((Arc::new(Mutex::new(inherited)), addresses))
-}
-
-async fn listen_for_operators(
-    address: SocketAddr,
-    patience: Duration,
-) -> Result<tokio::net::TcpListener, StartError> {
-    let began = Instant::now();
-    loop {
-        match tokio::net::TcpListener::bind(address).await {
-            Ok(listener) => return Ok(listener),
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && began.elapsed() < patience =>
-            {
-                tokio::time::sleep(ADMIN_BIND_STEP).await;
-            }
-            Err(error) => return Err(StartError::Listen { address, error }),
-        }
-    }
 }
 
 /// Settings that differ and are read once only.

@@ -237,7 +237,7 @@ mod tests {
             r#"{"subject":"a","all":true}"#,
             r#"{"Subject":"a"}"#,
             r#"{"subject":"a"} x"#,
-            r#"subject=a"#,
+            "subject=a",
         ] {
             assert_eq!(good(body), Err(OrderError::Form), "{body}");
         }

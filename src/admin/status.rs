@@ -39,8 +39,8 @@ pub struct StoreStatus {
     pub kind: &'static str,
     /// Whether it answered when it was last asked.
     pub ok: bool,
-    /// Since it last answered.
-    pub age_seconds: u64,
+    /// Since it last answered; `null` where it never did.
+    pub age_seconds: Option<u64>,
     /// What was wrong when it was last asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -249,7 +249,7 @@ mod tests {
         let store = |ok| StoreStatus {
             kind: "redis",
             ok,
-            age_seconds: 7,
+            age_seconds: Some(7),
             last_error: (!ok).then(|| "no connection".to_owned()),
         };
         let mut status = status();

@@ -22,14 +22,31 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// A store that was opened for a configuration, which may still come to nothing.
 pub struct Opened {
     store: Arc<dyn Store>,
-    settings: StoreSettings,
+    known: Known,
 }
 
 /// What is known of the store that is there.
 struct Known {
     settings: StoreSettings,
-    answered: Instant,
+    /// When it last did.
+    answered: Option<Instant>,
+    /// What it said when it was last asked.
     error: Option<StoreError>,
+}
+
+impl Known {
+    fn note(&mut self, answer: Result<(), StoreError>) {
+        if self.error.is_some() != answer.is_err() {
+            match answer {
+                Ok(()) => tracing::info!("the store answers again"),
+                Err(error) => tracing::warn!(%error, "the store does not answer"),
+            }
+        }
+        self.error = answer.err();
+        if self.error.is_none() {
+            self.answered = Some(Instant::now());
+        }
+    }
 }
 
 /// Keeps the store.
@@ -63,14 +80,14 @@ impl Keeper {
             return Ok(None);
         }
         let store = store::open(&config.store, &self.metrics, patience).await?;
-        Ok(Some(Opened { store, settings: config.store.clone() }))
+        Ok(Some(Opened::of(store, &config.store).await))
     }
 
     /// The configuration serves, and so does its store.
     pub fn keep(&self, opened: Option<Opened>) {
-        let Some(Opened { store, settings }) = opened else { return };
+        let Some(Opened { store, known }) = opened else { return };
         self.slot.fill(store);
-        *self.known.lock() = Some(Known { settings, answered: Instant::now(), error: None });
+        *self.known.lock() = Some(known);
     }
 
     /// Whether the configuration wants another store than the one that is there.
@@ -91,7 +108,7 @@ impl Keeper {
                 StoreSettings::Redis(_) => "redis",
             },
             ok: known.error.is_none(),
-            age_seconds: known.answered.elapsed().as_secs(),
+            age_seconds: known.answered.map(|answered| answered.elapsed().as_secs()),
             last_error: known.error.map(|error| error.to_string()),
         })
     }
@@ -114,20 +131,11 @@ impl Keeper {
             return;
         }
         let answer = match self.slot.get() {
-            Ok(store) => timeout(PATIENCE, store.ping()).await.unwrap_or(Err(StoreError::TimedOut)),
+            Ok(store) => ping(&*store).await,
             Err(error) => Err(error),
         };
-        let mut known = self.known.lock();
-        let Some(known) = known.as_mut() else { return };
-        if known.error.is_some() != answer.is_err() {
-            match answer {
-                Ok(()) => tracing::info!("the store answers again"),
-                Err(error) => tracing::warn!(%error, "the store does not answer"),
-            }
-        }
-        known.error = answer.err();
-        if known.error.is_none() {
-            known.answered = Instant::now();
+        if let Some(known) = self.known.lock().as_mut() {
+            known.note(answer);
         }
     }
 
@@ -139,14 +147,49 @@ impl Keeper {
     }
 }
 
+async fn ping(store: &dyn Store) -> Result<(), StoreError> {
+    timeout(PATIENCE, store.ping()).await.unwrap_or(Err(StoreError::TimedOut))
+}
+
 impl Opened {
-    /// A store that somebody else has opened.
-    pub fn of(store: Arc<dyn Store>, config: &Config) -> Self {
-        Self { store, settings: config.store.clone() }
+    /// A store that was just opened, and whether it is there.
+    pub async fn of(store: Arc<dyn Store>, settings: &StoreSettings) -> Self {
+        let mut known = Known { settings: settings.clone(), answered: None, error: None };
+        known.note(ping(&*store).await);
+        Self { store, known }
     }
 
     /// For a configuration that does not serve after all.
     pub async fn discard(self) {
         let _ = timeout(CLOSING, self.store.close()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::Embedded;
+
+    #[tokio::test]
+    async fn it_is_told_whether_the_store_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StoreSettings::Embedded { folder: folder.path().to_owned() };
+        let keeper = Keeper::new(&Arc::new(Metrics::new()));
+        // Nothing is there to be asked.
+        keeper.ask().await;
+        let store: Arc<dyn Store> =
+            Arc::new(Embedded::open(folder.path(), Duration::ZERO).await.unwrap());
+        let known = Known { settings, answered: None, error: None };
+        keeper.keep(Some(Opened { store: Arc::clone(&store), known }));
+        let shown = || {
+            let known = keeper.known.lock();
+            known.as_ref().map(|known| (known.answered.is_some(), known.error))
+        };
+        assert_eq!(shown(), Some((false, None)));
+        keeper.ask().await;
+        assert_eq!(shown(), Some((true, None)));
+        store.close().await;
+        keeper.ask().await;
+        assert_eq!(shown(), Some((true, Some(StoreError::Closed))));
     }
 }

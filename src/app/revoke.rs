@@ -152,9 +152,12 @@ fn audit(decision: &str, order: &Order, before: Timestamp, result: &Result<Repor
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::config::Surroundings;
-    use crate::config::parse;
+    use crate::config::{Surroundings, parse};
+    use crate::exchange::policy::{Policy, UnknownIssuers};
+    use crate::store::embedded::Embedded;
 
     const BEFORE: Timestamp = Timestamp::from_secs(1_767_225_600);
 
@@ -166,15 +169,16 @@ upstream: { url: "http://127.0.0.1:9" }
 authorization_server:
   issuer: https://idp.example/oauth2/token
   endpoints: { token: [/oauth2/token], jwks: /oauth2/jwks }
+store: { embedded: { path: state } }
 signing_keys: [{ algorithm: ES256, private_key: { env: KEY } }]
 trusted_token_issuers:
   - { name: partner, issuer: "https://partner.example", jwks_endpoint: "https://partner.example/jwks" }
   - { name: retired, issuer: "kubernetes/x", jwks_endpoint: "https://k.example/jwks", enabled: false }
 applications:
-  - { name: Portal, client_id: portal, type: mobile }
-  - { name: Twin, client_id: one, type: mobile }
-  - { name: Twin, client_id: two, type: mobile }
-  - { name: one, client_id: three, type: mobile }
+  - { name: Portal, client_id: portal, type: mobile, allowed_grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange"] }
+  - { name: Twin, client_id: one, type: mobile, allowed_grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange"] }
+  - { name: Twin, client_id: two, type: mobile, allowed_grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange"] }
+  - { name: one, client_id: three, type: mobile, allowed_grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange"] }
 "#;
         let environment = |name: &str| (name == "KEY").then(|| pem.to_string());
         let surroundings = Surroundings {
@@ -218,5 +222,40 @@ applications:
         assert_eq!(by_client("gone"), client("gone", None));
         let subject = of(Target::Subject("partner".to_owned()));
         assert_eq!(subject, Ok((Ancestor::Subject("partner".to_owned()), None, None)));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_said_to_be_revoked_where_that_is_not_sure() {
+        let config = config();
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Embedded::open(folder.path(), Duration::ZERO).await.unwrap();
+        let order = |before| Order { target: Target::Client("portal".to_owned()), before };
+        let soon = clock::now().plus(Duration::from_secs(60));
+        let done = revoke(&config, Ok(&opened), &order(None)).await;
+        assert_eq!(done.result.map(|report| report.families), Ok(0));
+        let early = revoke(&config, Ok(&opened), &order(Some(soon))).await;
+        assert_eq!(early.result, Err(RevokeError::Future));
+        opened.close().await;
+        let lost = revoke(&config, Ok(&opened), &order(None)).await;
+        assert_eq!(lost.result, Err(RevokeError::StoreUnavailable));
+        // What is wrong with the order is told all the same.
+        let nobody = Order { target: Target::Issuer("nobody".to_owned()), before: None };
+        let lost = revoke(&config, Ok(&opened), &nobody).await;
+        assert_eq!(lost.result, Err(RevokeError::UnknownIssuer));
+        assert_ne!(done.decision, lost.decision);
+    }
+
+    #[tokio::test]
+    async fn a_server_without_a_store_says_why() {
+        let order = Order { target: Target::Subject("alice".to_owned()), before: None };
+        let slot = Slot::default();
+        let mut config = config();
+        let closed = revoke_here(&config, &slot, &order).await;
+        assert_eq!(closed.result, Err(RevokeError::StoreUnavailable));
+        config.has_named_store = false;
+        let nothing = Policy::new("https://idp.example", UnknownIssuers::Reject, [], []);
+        config.policy = std::sync::Arc::new(nothing);
+        let nothing = revoke_here(&config, &slot, &order).await;
+        assert_eq!(nothing.result, Err(RevokeError::NothingKept));
     }
 }

@@ -32,7 +32,7 @@ const TOTAL_TIMEOUT: Duration = REVOCATION_TIMEOUT.saturating_add(Duration::from
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024;
 /// How long a process may hold the store without listening: it starts, or it ends.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one attempt waits for the store.
 const STORE_BUSY: Duration = Duration::from_secs(1);
 /// Between two attempts.
@@ -113,7 +113,12 @@ async fn carry_out(config: &Config, order: &Order) -> Result<Report, String> {
             Err(why) => why,
         };
         if began.elapsed() > PATIENCE {
-            return Err(format!("nobody listens at {address} (`admin.address`), and {why}"));
+            let asked = if address.port() == 0 {
+                "which port the server listens on for operators can't be known".to_owned()
+            } else {
+                format!("nobody listens at {address}")
+            };
+            return Err(format!("{asked} (`admin.address`), and {why}"));
         }
         tokio::time::sleep(STEP).await;
     }
@@ -124,7 +129,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, address.port())
 }
@@ -199,8 +204,7 @@ async fn read(mut response: Response, address: SocketAddr) -> Result<Report, Str
             Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => {
                 body.extend_from_slice(&chunk);
             }
-            Ok(Some(_)) => break,
-            Ok(None) => break,
+            Ok(_) => break,
             Err(error) => return Err(unanswered(address, &error)),
         }
     }
@@ -257,8 +261,8 @@ fn told(report: &Report) -> String {
         Kind::Client => of("to the client", &report.client_id),
     };
     let mut text = format!("Revoked: what was granted {whose} up to {}.\n", report.before);
-    let _ = writeln!(text, "  refresh token families ended: {}", report.families);
-    let _ = writeln!(text, "  opaque access tokens ended:   {}", report.opaque_access_tokens);
+    let _ = writeln!(text, "  refresh token families: {}", report.families);
+    let _ = writeln!(text, "  opaque access tokens:   {}", report.opaque_access_tokens);
     text += "JWT access tokens among it are inactive at introspection from now on. Resource servers \
              that verify them\noffline accept them until their `exp`.\n";
     text
@@ -295,7 +299,7 @@ mod tests {
         let first =
             "Revoked: what was granted to the client Portal (portal) up to 2026-01-01T00:00:00Z.";
         assert!(text.starts_with(first), "{text}");
-        assert!(text.contains("families ended: 12\n") && text.contains("ended:   3\n"), "{text}");
+        assert!(text.contains("families: 12\n") && text.contains("tokens:   3\n"), "{text}");
         assert!(text.contains("until their `exp`"), "{text}");
         let gone = Report {
             ancestor: Kind::Issuer,

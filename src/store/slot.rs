@@ -89,3 +89,57 @@ impl Drop for Use {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::embedded::Embedded;
+
+    async fn filled() -> (Arc<Slot>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let slot = Arc::new(Slot::default());
+        assert!(slot.is_empty());
+        assert!(matches!(slot.get(), Err(StoreError::Closed)));
+        let store = Embedded::open(folder.path(), Duration::ZERO).await.unwrap();
+        slot.fill(Arc::new(store));
+        assert!(!slot.is_empty());
+        (slot, folder)
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_is_another_process_s_and_no_other_takes_its_place() {
+        let (slot, folder) = filled().await;
+        let taken = slot.get().unwrap();
+        assert!(Embedded::open(folder.path(), Duration::ZERO).await.is_err());
+        slot.close(Duration::ZERO).await;
+        let successor = Embedded::open(folder.path(), Duration::ZERO).await.unwrap();
+        assert_eq!(taken.ping().await, Err(StoreError::Closed));
+        assert!(!slot.is_empty());
+        slot.fill(Arc::new(successor));
+        assert!(matches!(slot.get(), Err(StoreError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn requests_under_way_are_waited_for_and_not_for_ever() {
+        let (slot, _folder) = filled().await;
+        let (one, two) = (slot.begin(), slot.begin());
+        let closing = tokio::spawn({
+            let slot = Arc::clone(&slot);
+            async move { slot.close(Duration::from_hours(1)).await }
+        });
+        tokio::task::yield_now().await;
+        drop(one);
+        tokio::task::yield_now().await;
+        // The other one may still ask for it.
+        assert_eq!(slot.get().unwrap().ping().await, Ok(()));
+        assert!(!closing.is_finished());
+        drop(two);
+        closing.await.unwrap();
+        assert!(slot.get().is_err());
+
+        let (slot, _folder) = filled().await;
+        let _never_ends = slot.begin();
+        slot.close(Duration::from_millis(1)).await;
+        assert!(slot.get().is_err());
+    }
+}

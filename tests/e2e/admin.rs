@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cambio::admin::{
-    Admin, Configuration, ListenerStatus, SigningKeyStatus, Status, VERSION, serve,
+    Admin, Configuration, ListenerStatus, SigningKeyStatus, Status, StoreStatus, VERSION, serve,
 };
 use cambio::keys::{IssuerStatus, KeyState};
 use cambio::telemetry::metrics::Metrics;
@@ -45,7 +45,12 @@ fn status(draining: bool) -> Status {
             last_error: Some("no connection".to_owned()),
             next_fetch_in_seconds: Some(1),
         }],
-        store: None,
+        store: Some(StoreStatus {
+            kind: "embedded",
+            ok: true,
+            age_seconds: Some(3),
+            last_error: None,
+        }),
     }
 }
 
@@ -148,6 +153,7 @@ async fn the_status_is_complete() {
             "last_error": "no connection", "next_fetch_in_seconds": 1,
         }])
     );
+    assert_eq!(shown["store"], json!({ "kind": "embedded", "ok": true, "age_seconds": 3 }));
 }
 
 #[tokio::test]

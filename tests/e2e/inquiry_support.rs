@@ -54,6 +54,8 @@ pub enum Says {
     Nowhere { status: &'static str, path: &'static str },
     /// This, as it stands; to a request without a JWT, as usual.
     Exactly(Vec<u8>),
+    /// This to a right secret, and that to a wrong one.
+    Secrets { right: Vec<u8>, wrong: Vec<u8> },
     /// This, as it stands, to a request with a JWT; and that, to one without.
     Both(Vec<u8>, Vec<u8>),
 }
@@ -129,6 +131,8 @@ fn answer(says: &Says, request: &Recorded) -> Vec<u8> {
         Says::NoJwtsToAnybody | Says::Open if is_jwt => unsupported(),
         Says::NoJwts | Says::Nowhere { .. } if is_jwt && is_right => unsupported(),
         Says::Open => welcome(),
+        Says::Secrets { right, .. } if is_right => right.clone(),
+        Says::Secrets { wrong, .. } => wrong.clone(),
         Says::Exactly(answer) | Says::Both(answer, _) if is_jwt => answer.clone(),
         Says::Both(_, answer) => answer.clone(),
         Says::Usual

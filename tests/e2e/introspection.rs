@@ -127,6 +127,12 @@ async fn the_request_goes_upstream_as_it_came() {
         assert_eq!(seen.all(name), values, "{name}");
     }
     assert_eq!(seen.header("x-forwarded-host"), Some("idp.example"));
+    // Absolute-form is as good (RFC 9112 §3.2.2).
+    let absolute = format!("http://idp.example{INTROSPECT}");
+    let response = estate.cambio.request(post(&absolute, &fields, &body)).await;
+    assert_shown(&response, &shown(&access));
+    assert_eq!(estate.idp.upstream.last().target(), INTROSPECT);
+    assert_eq!(estate.idp.upstream.last().all("host"), ["idp.example"]);
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
     assert!(seen.header("forwarded").unwrap().contains("proto=http"));
 }

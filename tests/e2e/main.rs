@@ -9,10 +9,14 @@
 )]
 
 mod admin;
+mod admin_revoke;
+mod client_probe;
 mod dev;
 mod documents;
 mod exchange;
 mod framing;
+mod grants;
+mod inquiry_decisions;
 mod inquiry_support;
 mod introspection;
 mod issuer;
@@ -22,6 +26,9 @@ mod keys_reload;
 mod keys_source;
 mod leap;
 mod metrics;
+mod operator;
+mod operator_command;
+mod operator_redis;
 mod process;
 mod proxy;
 mod proxy_answers;
@@ -43,6 +50,8 @@ mod secrecy;
 #[path = "../store/servers.rs"]
 mod servers;
 mod setting;
+mod store;
+mod store_life;
 mod support;
 mod telemetry;
 mod tls;

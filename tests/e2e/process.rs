@@ -22,11 +22,11 @@ const OTHER_TOKEN_PATH: &str = "authorization_server:\n  issuer: https://idp.exa
 const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x";
 
 /// A running process and what it says.
-struct Process {
+pub struct Process {
     child: Child,
     said: Lines<BufReader<ChildStderr>>,
-    address: SocketAddr,
-    admin: SocketAddr,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 pub fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -39,7 +39,7 @@ pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn serve(folder: &Path, config: &Path, more: &[&str]) -> Child {
+pub fn serve(folder: &Path, config: &Path, more: &[&str]) -> Child {
     let arguments = [&["serve", "--config", config.to_str().unwrap()], more].concat();
     command(folder, &arguments).spawn().unwrap()
 }
@@ -53,11 +53,11 @@ pub async fn unheard(folder: &Path, config: &Path) -> (Child, SocketAddr) {
 }
 
 impl Process {
-    async fn start(folder: &Path, config: &Path) -> Self {
+    pub async fn start(folder: &Path, config: &Path) -> Self {
         Self::of(serve(folder, config, &[])).await
     }
 
-    async fn of(mut child: Child) -> Self {
+    pub async fn of(mut child: Child) -> Self {
         let said = BufReader::new(child.stderr.take().unwrap()).lines();
         let nowhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut process = Self { child, said, address: nowhere, admin: nowhere };
@@ -68,7 +68,7 @@ impl Process {
     }
 
     /// Waits until the process says so.
-    async fn hears(&mut self, message: &str) -> Value {
+    pub async fn hears(&mut self, message: &str) -> Value {
         let mut seen = String::new();
         loop {
             let line = timeout(PATIENCE, self.said.next_line()).await;
@@ -83,13 +83,13 @@ impl Process {
         }
     }
 
-    async fn signal(&self, name: &str) {
+    pub async fn signal(&self, name: &str) {
         let process = self.child.id().unwrap().to_string();
         let sent = Command::new("kill").args(["-s", name, &process]).status().await.unwrap();
         assert!(sent.success());
     }
 
-    async fn ended(&mut self) -> ExitStatus {
+    pub async fn ended(&mut self) -> ExitStatus {
         // Its last words must not block it.
         let words = async { while let Ok(Some(_)) = self.said.next_line().await {} };
         let (status, ()) = timeout(PATIENCE, async { tokio::join!(self.child.wait(), words) })
@@ -102,7 +102,7 @@ impl Process {
         Connection::open(self.address).await.request(bytes).await.status
     }
 
-    async fn operator(&self, path: &str) -> (u16, String) {
+    pub async fn operator(&self, path: &str) -> (u16, String) {
         let response = Connection::open(self.admin).await.request(get(path, "")).await;
         (response.status, response.text().to_owned())
     }

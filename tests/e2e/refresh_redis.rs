@@ -39,7 +39,7 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Self {
-        let server = Server::start(&[]);
+        let server = Server::start("");
         let one = Estate::with(on(&server)).await;
         let other = folder();
         furnish(other.path(), &one.issuer, &one.once);
@@ -141,7 +141,7 @@ fn unavailable(response: &Response) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_on() {
-    let server = Server::start(&[]);
+    let server = Server::start("");
     let estate = Estate::with(on(&server)).await;
     let mut token = refresh_token(&estate.exchange(Client::Portal).await);
     token = refresh_token(&estate.refresh(Client::Portal, &token).await);
@@ -210,7 +210,7 @@ async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_went_away_is_found_again() {
-    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut server = Server::start("appendonly yes\nappendfsync always");
     let estate = Estate::with(on(&server)).await;
     let spent = estate.family(Client::Portal).await;
     let newest = refresh_token(&estate.refresh(Client::Portal, &spent).await);

@@ -20,7 +20,7 @@ use crate::support::{
 const OURS: &str = "https://idp.example/oauth2/token";
 const SECRET: &str = "canary-secret-of-the-portal";
 /// Whatever a client, the issuer or the upstream sends that is none of a log's business.
-const CANARIES: [&str; 9] = [
+const CANARIES: [&str; 11] = [
     SECRET,
     "canary-wrong-secret",
     "canary-cookie",
@@ -30,6 +30,8 @@ const CANARIES: [&str; 9] = [
     "canary-set-cookie",
     "canary-subject",
     "canary-claim",
+    "canary-secret-at-the-upstream",
+    "canary-caller",
 ];
 
 async fn exchange(address: SocketAddr, secret: &str, token: &str) -> Value {
@@ -44,6 +46,24 @@ async fn exchange(address: SocketAddr, secret: &str, token: &str) -> Value {
     Connection::open(address).await.request(request).await.json()
 }
 
+fn holds_jwt(body: &[u8]) -> bool {
+    body.windows(3).any(|window| window == b"eyJ")
+}
+
+/// Asks about a token, as the client and as somebody else.
+async fn inquire(address: SocketAddr, token: &str) {
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        for (caller, more) in
+            [("canary-caller", ""), ("portal", ""), ("portal", "DPoP: canary-bearer\r\n")]
+        {
+            let basic = STANDARD.encode(format!("{caller}:canary-secret-at-the-upstream"));
+            let fields = format!("Authorization: Basic {basic}\r\nCookie: canary-cookie\r\n{more}");
+            let body = format!("token={token}&x=canary-body");
+            Connection::open(address).await.request(post(path, &fields, &body)).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_secret_is_ever_said() {
     install_crypto();
@@ -51,6 +71,15 @@ async fn nothing_secret_is_ever_said() {
     let upstream = Upstream::answering(|request| match request.target() {
         "/broken" => b"HTTP/1.1 canary-body\r\n\r\n".to_vec(),
         "/gone" => Vec::new(),
+        "/oauth2/introspect" if request.header("dpop").is_some() => Vec::new(),
+        // It looks at no JWT. Whatever else is tried, it says yes to.
+        "/oauth2/introspect" | "/oauth2/revoke" if holds_jwt(&request.body) => {
+            response("400 Bad Request", &[], br#"{"error":"unsupported_token_type"}"#)
+        }
+        "/oauth2/introspect" => {
+            let set_cookie = [("Set-Cookie", "s=canary-set-cookie")];
+            response("200 OK", &set_cookie, br#"{"active":false}"#)
+        }
         _ => response("200 OK", &[("Set-Cookie", "s=canary-set-cookie")], b"canary-body"),
     })
     .await;
@@ -64,7 +93,7 @@ applications:
   - client_id: portal
     client_secret: {{ file: secret }}
     type: traditional_web
-    allowed_grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange"]
+    allowed_grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange", refresh_token]
 "#,
         issuer.issuer(),
         issuer.jwks_url(),
@@ -102,6 +131,10 @@ applications:
     let good = issuer.mint(Algorithm::RS256, &claims).unwrap();
     let granted = exchange(address, SECRET, &good).await;
     let minted = granted["access_token"].as_str().unwrap().to_owned();
+    let refresh = granted["refresh_token"].as_str().unwrap().to_owned();
+    for token in [&minted, &refresh, &format!("{minted}x"), &format!("{refresh}x")] {
+        inquire(address, token).await;
+    }
     claims["aud"] = json!("canary-claim");
     let refused = issuer.mint(Algorithm::RS256, &claims).unwrap();
     assert_eq!(exchange(address, SECRET, &refused).await["error"], "invalid_request");
@@ -126,13 +159,26 @@ applications:
     assert!(timeout(PATIENCE, serving.wait()).await.unwrap().unwrap().success());
     let said = timeout(PATIENCE, rest).await.unwrap().unwrap();
     // It did speak: of the exchanges, each with its reason.
-    for reason in ["none", "audience_mismatch", "signature_invalid", "client_secret_wrong"] {
+    assert!(said.contains("takes a wrong secret for right"), "{said}");
+    for message in ["exchange", "introspection", "revocation"] {
+        assert!(said.contains(&format!("\"message\":\"{message}\"")), "{message}: {said}");
+    }
+    for reason in [
+        "none",
+        "audience_mismatch",
+        "signature_invalid",
+        "client_secret_wrong",
+        "refresh_other_client",
+        "upstream_unavailable",
+    ] {
         assert!(said.contains(&format!("\"reason\":\"{reason}\"")), "{reason}: {said}");
     }
     for text in [&said, metrics.text(), status.text()] {
         for canary in CANARIES {
             assert!(!text.contains(canary), "{canary} in {text}");
         }
+        assert!(!text.contains(refresh.trim_start_matches("cambio_rt_")));
+        assert!(!text.contains("cambio_rt_"), "a refresh token in {text}");
         for token in [&good, &refused, &minted] {
             for part in token.split('.') {
                 assert!(!text.contains(part), "a part of a token in {text}");

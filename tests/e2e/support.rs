@@ -321,7 +321,11 @@ pub struct Cambio {
 impl Cambio {
     /// In front of `upstream`, as `more` lines of configuration have it.
     pub async fn start(upstream: &str, more: &str) -> Self {
-        let folder = folder();
+        Self::start_in(folder(), upstream, more).await
+    }
+
+    /// With what a folder already holds.
+    pub async fn start_in(folder: TempDir, upstream: &str, more: &str) -> Self {
         let config = load(folder.path(), upstream, more);
         let metrics = Arc::new(Metrics::new());
         let running = App::start(config, metrics).await.unwrap();
@@ -382,8 +386,10 @@ pub fn write(folder: &Path, upstream: &str, more: &str) -> PathBuf {
                  metadata: [/.well-known/openid-configuration]\n    \
                  introspection: /oauth2/introspect\n    revocation: /oauth2/revoke\n";
     }
-    text += "admin: { address: 127.0.0.1:0 }\n\
-             signing_keys: [{ algorithm: ES256, private_key: { file: signing.pem } }]\n";
+    if !has("admin:") {
+        text += "admin: { address: 127.0.0.1:0 }\n";
+    }
+    text += "signing_keys: [{ algorithm: ES256, private_key: { file: signing.pem } }]\n";
     text += more;
     let path = folder.join("cambio.yaml");
     std::fs::write(&path, text).unwrap();

@@ -307,7 +307,8 @@ async fn the_upstream_is_verified_by_its_own_authority_and_name() {
     let authority = Authority::new();
     let port = tls_upstream(&authority).await;
     let overlay = "authorization_server:\n  issuer: https://idp.example\n  overlay: true\n  \
-                   endpoints: { token: [/oauth2/token], jwks: /oauth2/jwks }\n";
+                   endpoints: { token: [/oauth2/token], jwks: /oauth2/jwks, \
+                   introspection: /oauth2/introspect }\n";
     for (host, trusted, expected) in [
         ("localhost", true, Some("localhost")),
         // An address is verified, too, but no name to ask for.
@@ -327,13 +328,54 @@ async fn the_upstream_is_verified_by_its_own_authority_and_name() {
         let cambio = Cambio { running, folder };
         let response = cambio.request(get("/x", "")).await;
         let document = cambio.request(get("/oauth2/jwks", "")).await;
+        let inquiry = cambio.request(post("/oauth2/introspect", "", "token=cambio_at_x")).await;
         match expected {
             Some(name) => {
                 assert_eq!((response.status, response.text()), (200, name), "{host}");
+                assert_eq!((inquiry.status, inquiry.text()), (200, name), "{host}");
                 assert_eq!(document.json()["keys"].as_array().unwrap().len(), 1);
             }
-            None => assert_eq!((response.status, document.status), (502, 502), "{host}"),
+            None => {
+                assert_eq!((response.status, document.status), (502, 502), "{host}");
+                assert_eq!(inquiry.status, 503, "{host}");
+            }
         }
+    }
+}
+
+/// Of a token that looks like ours, the upstream is asked by a client of our own.
+#[tokio::test]
+async fn an_inquiry_on_http_2_goes_upstream_as_others_do() {
+    let upstream = Upstream::start().await;
+    let (cambio, authority) = start(&upstream.url(), "").await;
+    let mut client = http_2(&cambio, &authority).await;
+    for token in ["cambio_at_x", "theirs"] {
+        let body = format!("token={token}&x=%7e");
+        let request = form("/oauth2/introspect?a=b")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .header("authorization", "Basic YTpi")
+            .header("x-forwarded-for", "6.6.6.6");
+        let (parts, answer) =
+            ask(&mut client, request.body(()).unwrap(), body.as_bytes()).await.unwrap();
+        assert_eq!((parts.status.as_u16(), &answer[..]), (200, &b"ok"[..]), "{token}");
+        assert_eq!(parts.headers["via"], "1.1 cambio");
+        assert_eq!(parts.headers["content-length"], "2");
+        let seen = upstream.last();
+        assert_eq!(seen.body, body.as_bytes());
+        assert_eq!((seen.method(), seen.target()), ("POST", "/oauth2/introspect?a=b"));
+        for (name, values) in [
+            ("host", &["idp.example"][..]),
+            ("cookie", &["a=1; b=2"]),
+            ("authorization", &["Basic YTpi"]),
+            ("x-forwarded-for", &["127.0.0.1"]),
+            ("x-forwarded-proto", &["https"]),
+            ("via", &["2 cambio"]),
+        ] {
+            assert_eq!(seen.all(name), values, "{token} {name}");
+        }
+        let is_suspected = token != "theirs";
+        assert_eq!(seen.header("accept-encoding"), is_suspected.then_some("identity"));
     }
 }
 

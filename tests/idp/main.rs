@@ -11,6 +11,9 @@
 
 mod algorithms;
 mod clients;
+mod front;
+mod glewlwyd;
+mod inquiries;
 mod passing;
 mod provider;
 mod software;

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
+use crate::front::Facts;
 use crate::software::{node, tree};
 
 /// The `issuer` of its metadata and the `iss` of its tokens.
@@ -25,11 +26,21 @@ pub struct Provider {
 
 impl Provider {
     pub fn start() -> Self {
+        Self::start_in(&[])
+    }
+
+    /// Its access tokens are opaque.
+    pub fn start_with_opaque_tokens() -> Self {
+        Self::start_in(&[("OPAQUE", "1")])
+    }
+
+    fn start_in(environment: &[(&str, &str)]) -> Self {
         tokio::task::block_in_place(|| {
             let mut process = node()
                 .arg(tree().join("tests/idp/oidc-provider/server.mjs"))
                 .env("ISSUER", ISSUER)
                 .env("NODE_ENV", "production")
+                .envs(environment.iter().copied())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())
@@ -41,6 +52,21 @@ impl Provider {
             let port = listening.strip_prefix("listening ").unwrap().parse().unwrap();
             Self { process, commands, lines, port }
         })
+    }
+
+    pub fn facts(&self) -> Facts {
+        Facts {
+            origin: self.origin(),
+            issuer: ISSUER,
+            token: "/token",
+            jwks: "/jwks",
+            metadata: "/.well-known/openid-configuration",
+            introspection: "/token/introspection",
+            revocation: "/token/revocation",
+            application: BY_BASIC,
+            resource_server: "api",
+            stranger: "stranger",
+        }
     }
 
     pub fn origin(&self) -> String {

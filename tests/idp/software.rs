@@ -11,24 +11,34 @@ pub fn tree() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where the software lies. It is fetched first where it is not there yet.
+/// Fetches what is not there yet.
+fn set_up(step: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let status = Command::new(tree().join(".ci/setup"))
+        .arg(step)
+        .env("CARGO_TARGET_DIR", target)
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(
+        status.success(),
+        "what these tests run against cannot be had (see above); \
+         `make test CLIENTS=no` leaves them out"
+    );
+    target.to_owned()
+}
+
+/// Where the clients lie, and the identity provider for Node.
 fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        let status = Command::new(tree().join(".ci/setup"))
-            .arg("clients")
-            .env("CARGO_TARGET_DIR", target)
-            .stdin(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(
-            status.success(),
-            "what these tests run against cannot be had (see above); \
-             `make test CLIENTS=no` leaves them out"
-        );
-        target.join("clients")
-    })
+    HOME.get_or_init(|| set_up("clients").join("clients"))
+}
+
+/// The program of Debian's package.
+pub fn glewlwyd() -> &'static str {
+    static SET_UP: OnceLock<PathBuf> = OnceLock::new();
+    SET_UP.get_or_init(|| set_up("idps"));
+    "glewlwyd"
 }
 
 pub fn node() -> Command {

@@ -142,7 +142,7 @@ impl Stage {
 }
 
 /// Readable by nobody else, as secrets have to be.
-fn write(folder: &TempDir, name: &str, text: &str) {
+pub fn write(folder: &TempDir, name: &str, text: &str) {
     let path = folder.path().join(name);
     let _ = std::fs::remove_file(&path);
     let mut options = OpenOptions::new();

@@ -12,7 +12,6 @@ fn what_was_hardly_meant_is_warned_of() {
     const CERTIFICATE_AT: &str = "trusted_token_issuers[1].certificate.file";
     const ISSUER: &str = "issuer: https://idp.example.com/oauth2/token";
     const ISSUER_AT: &str = "authorization_server.issuer";
-    const ADMIN: &str = "admin: { address: 127.0.0.1:9464 }";
     const UPSTREAM: &str = "url: https://idp.internal:8443";
     each(
         Severity::Warning,
@@ -23,20 +22,6 @@ fn what_was_hardly_meant_is_warned_of() {
                 "url: http://127.0.0.1:9\n  §ca: { file: ca.pem }",
                 "upstream.ca",
                 "no effect",
-            ),
-            (ADMIN, "admin: { address: §0.0.0.0:9464 }", "admin.address", "without a `token`"),
-            (ADMIN, "admin: { address: §\"[::]:9464\" }", "admin.address", "without a `token`"),
-            (
-                ADMIN,
-                "admin: { token: { env: §SHORT } }",
-                "admin.token.env",
-                "fewer than 16 characters",
-            ),
-            (
-                ADMIN,
-                "admin: { token: { file: §secret-shared } }",
-                "admin.token.file",
-                "chmod 600 it where that is possible",
             ),
             (ISSUER, "issuer: §http://idp.example.com", ISSUER_AT, "https URL"),
             (ISSUER, "issuer: §urn:example:idp", ISSUER_AT, "https URL"),
@@ -107,6 +92,30 @@ fn what_was_hardly_meant_is_warned_of() {
                 "§name: Portal\n    client_id: phone",
                 "applications[1]",
                 "has the name of the application on line 30",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn operators_who_cannot_change_anything_are_warned() {
+    const ADMIN: &str = "admin: { address: 127.0.0.1:9464 }";
+    each(
+        Severity::Warning,
+        &[
+            (ADMIN, "admin: { address: §0.0.0.0:9464 }", "admin.address", "without a `token`"),
+            (ADMIN, "admin: { address: §\"[::]:9464\" }", "admin.address", "without a `token`"),
+            (
+                ADMIN,
+                "admin: { token: { env: §SHORT } }",
+                "admin.token.env",
+                "fewer than 16 characters",
+            ),
+            (
+                ADMIN,
+                "admin: { token: { file: §secret-shared } }",
+                "admin.token.file",
+                "chmod 600 it where that is possible",
             ),
         ],
     );

@@ -21,6 +21,8 @@ mod config_text;
 mod config_tokens;
 mod config_warnings;
 mod golden;
+mod inquiry;
+mod issued;
 mod outcomes;
 mod properties;
 mod recognise;

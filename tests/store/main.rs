@@ -8,7 +8,9 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod disk;
 mod embedded;
+mod power;
 mod redis;
 mod servers;
 mod suite;

@@ -1,84 +1,127 @@
 //! Redis, with real servers.
 
+mod contents;
+mod outages;
+mod refusals;
+mod several;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use cambio::config::{RedisSettings, RedisTopology};
-use cambio::exchange::cut_off::{Ancestor, CutOff};
-use cambio::exchange::family::{End, Family, RefreshTokenSettings};
-use cambio::exchange::grant::Grant;
-use cambio::exchange::mint::Kept;
-use cambio::exchange::subject::Once;
-use cambio::exchange::token_id::Entropy;
-use cambio::oauth::scope::Scope;
-use cambio::store::Store as _;
 use cambio::store::redis::RedisStore;
-use cambio::time::Timestamp;
+use cambio::store::{OpenError, Store};
+use url::Url;
 
-use crate::servers::Server;
+use super::servers::{Authority, Server, Watched, cluster};
+use super::suite;
 
-fn settings(server: &Server) -> RedisSettings {
+/// Everything that the store's user needs, as the README says.
+const RULE: &str = "~cambio:* +ping +eval +evalsha +get +set +mget +exists +hset +hmget +expireat \
+                    +scan +time +info";
+const RULE_OF_CLUSTER: &str = "+cluster|slots +asking";
+const PASSWORD: &str = "canary-password-of-the-store";
+
+fn settings(topology: RedisTopology, urls: Vec<Url>) -> RedisSettings {
     RedisSettings {
-        urls: vec![server.url()],
-        topology: RedisTopology::Single,
+        urls,
+        topology,
         username: None,
         password: None,
         ca: None,
-        connect_timeout: Duration::from_secs(1),
-        command_timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(2),
+        command_timeout: Duration::from_secs(2),
         prefix: "cambio:".to_owned(),
     }
 }
 
+fn single(server: &Server) -> RedisSettings {
+    settings(RedisTopology::Single, vec![server.url()])
+}
+
+fn with_user(settings: RedisSettings) -> RedisSettings {
+    let (username, password) = (Some("cambio".to_owned()), Some(PASSWORD.into()));
+    RedisSettings { username, password, ..settings }
+}
+
+/// Lines of a server's configuration.
+fn user(rule: &str) -> String {
+    format!("user cambio on >{PASSWORD} {rule}\n")
+}
+
+async fn open(settings: &RedisSettings) -> Arc<dyn Store> {
+    Arc::new(RedisStore::open(settings).await.unwrap())
+}
+
+/// The address that is named, and why it can't be used.
+async fn refused(settings: &RedisSettings) -> (String, String) {
+    match RedisStore::open(settings).await {
+        Err(OpenError::Redis { address, why }) => (address, why),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_family_rotates_once_and_ends() {
-    let server = Server::start(&[]);
-    let store = RedisStore::open(&settings(&server)).await.unwrap();
-    let now = cambio::clock::now();
-    let settings = RefreshTokenSettings {
-        lifetime: Duration::from_secs(60),
-        idle: None,
-        grace: Duration::ZERO,
+async fn one_server_is_a_store() {
+    let server = Server::start("");
+    suite::whole(open(&single(&server)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_and_a_prefix_keep_others_apart() {
+    let server = Server::start("databases 4");
+    let url: Url = format!("{}/3", server.url()).parse().unwrap();
+    let of = |prefix: &str| RedisSettings {
+        prefix: prefix.to_owned(),
+        ..settings(RedisTopology::Single, vec![url.clone()])
     };
-    let grant = Grant {
-        client_id: "portal".to_owned(),
-        issuer: "https://issuer.example".to_owned(),
-        subject_of_issuer: "alice".to_owned(),
-        subject: "alice".to_owned(),
-        audiences: vec!["https://api.example.com".to_owned()],
-        scope: Scope::default(),
-        claims: Vec::new(),
-        granted_at: now,
+    let (one, other) = (open(&of("one:")).await, open(&of("other/")).await);
+    suite::whole(one).await;
+    let once = super::support::once();
+    assert_eq!(other.remember_once(&once).await, Ok(true));
+    let keyspace: String = server.command(&["INFO", "keyspace"]);
+    assert!(keyspace.contains("\r\ndb3:") && !keyspace.contains("db0:"), "{keyspace}");
+    suite::whole(other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_with_tls_and_a_user_is_a_store() {
+    let authority = Authority::new();
+    let server = Server::start(&format!("{}{}", authority.lines(), user(RULE)));
+    let settings = RedisSettings {
+        ca: Some(vec![authority.certificate.clone()]),
+        ..with_user(settings(RedisTopology::Single, vec![server.tls_url()]))
     };
-    let entropy = Entropy::from_octets([7; Entropy::OCTETS]);
-    let (family, token) = Family::begin(grant, &settings, now, &entropy);
-    let kept = |family: &Family| Kept { family: Some(family.clone()), opaque: None };
-    assert_eq!(store.family(family.id).await, Ok(None));
-    assert_eq!(store.issue(&kept(&family)).await, Ok(()));
-    assert_eq!(store.family(family.id).await, Ok(Some(family.clone())));
-    let (next, _) = family.rotated(&token, &settings, &entropy, now);
-    assert_eq!(store.rotate(&kept(&next)).await, Ok(true));
-    assert_eq!(store.rotate(&kept(&next)).await, Ok(false));
-    assert_eq!(store.family(family.id).await, Ok(Some(next.clone())));
+    suite::whole(open(&settings).await).await;
+    assert_eq!(server.command::<Vec<String>>(&["ACL", "LOG"]), [""; 0]);
+}
 
-    let once = Once { key: [1; 32], until: now.plus(Duration::from_secs(60)) };
-    assert_eq!(store.remember_once(&once).await, Ok(true));
-    assert_eq!(store.remember_once(&once).await, Ok(false));
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_a_store() {
+    let servers = cluster(3, 0, "");
+    let urls = servers[..1].iter().map(Server::url).collect();
+    suite::whole(open(&settings(RedisTopology::Cluster, urls)).await).await;
+    for server in &servers {
+        assert!(server.command::<u64>(&["DBSIZE"]) > 0, "all is on some of the servers");
+    }
+}
 
-    assert_eq!(store.is_access_token_revoked("x").await, Ok(false));
-    assert_eq!(store.revoke_access_token("x", now.plus(Duration::from_secs(60))).await, Ok(()));
-    assert_eq!(store.is_access_token_revoked("x").await, Ok(true));
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_tls_and_a_user_is_a_store() {
+    let authority = Authority::new();
+    let user = user(&format!("{RULE} {RULE_OF_CLUSTER}"));
+    let servers = cluster(3, 0, &format!("tls-cluster yes\n{}{user}", authority.lines()));
+    let urls = servers.iter().map(Server::tls_url).collect();
+    let settings = RedisSettings {
+        ca: Some(vec![authority.certificate.clone()]),
+        ..with_user(settings(RedisTopology::Cluster, urls))
+    };
+    suite::whole(open(&settings).await).await;
+}
 
-    let alice = Ancestor::Subject("alice".to_owned());
-    assert_eq!(store.cut_off_of(&[alice.clone()]).await, Ok(None));
-    let hit = store.cut_off(&CutOff { ancestor: alice.clone(), before: now }, now).await.unwrap();
-    assert_eq!((hit.families, hit.opaque_access_tokens), (1, 0));
-    let client = Ancestor::Client("portal".to_owned());
-    assert_eq!(store.cut_off_of(&[client, alice]).await, Ok(Some(now)));
-
-    assert_eq!(store.end_family(family.id, End::Revoked).await, Ok(()));
-    assert_eq!(store.end_family(family.id, End::Expired).await, Ok(()));
-    let ended = store.family(family.id).await.unwrap().unwrap();
-    assert_eq!(ended.ended, Some(End::Revoked));
-    assert_eq!(ended.sequence, 1);
-    let _ = Timestamp::from_secs(0);
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sentinels_watch_is_a_store() {
+    let watched = Watched::start(&user(RULE), "");
+    let topology = RedisTopology::Sentinel { master: "ours".to_owned() };
+    suite::whole(open(&with_user(settings(topology, watched.urls()))).await).await;
 }

@@ -270,8 +270,9 @@ async fn counts_what_a_cut_off_hits(store: &Shared) {
     let of = |grant| begin(grant).0;
 
     // Two families that live, one with a token.
-    let token = opaque_of(&of(granted.clone()));
-    issue(&of(granted.clone()), Some(&token)).await;
+    let with_token = of(granted.clone());
+    let token = opaque_of(&with_token);
+    issue(&with_token, Some(&token)).await;
     issue(&of(granted.clone()), None).await;
     // A token of no family.
     let token = opaque(&granted, None, now.plus(HOUR));
@@ -289,10 +290,12 @@ async fn counts_what_a_cut_off_hits(store: &Shared) {
     let idle = cambio::exchange::family::RefreshTokenSettings { idle: Some(HOUR), ..SETTINGS };
     issue(&Family::begin(long_ago, &idle, now.plus(HOUR), &entropy()).0, None).await;
     let later = cambio::exchange::grant::Grant { granted_at: now.plus(HOUR), ..granted.clone() };
-    let token = opaque(&later, None, now.plus(2 * HOUR));
-    issue(&of(later), Some(&token)).await;
+    let later = of(later);
+    let token = opaque(&later.grant, Some(later.id), now.plus(2 * HOUR));
+    issue(&later, Some(&token)).await;
     let other = family();
-    issue(&other, Some(&opaque_of(&other))).await;
+    let token = opaque_of(&other);
+    issue(&other, Some(&token)).await;
     let token = opaque(&granted, None, now);
     store.issue(&kept(None, Some(&token))).await.unwrap();
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cambio::clock;
 use cambio::exchange::family::{End, Family, RefreshToken, RefreshTokenSettings};
-use cambio::exchange::grant::Grant;
+use cambio::exchange::grant::{CopiedClaim, Grant};
 use cambio::exchange::mint::Kept;
 use cambio::exchange::opaque::{OpaqueAccessToken, OpaqueId};
 use cambio::exchange::subject::Once;
@@ -41,7 +41,11 @@ pub fn grant() -> Grant {
         subject: name("subject"),
         audiences: vec!["https://api.example.com".to_owned()],
         scope: Scope::parse("read write").unwrap(),
-        claims: vec![("email".to_owned(), json!("alice@example.com"))],
+        claims: vec![CopiedClaim {
+            minted: "email".to_owned(),
+            subject: "email".to_owned(),
+            value: json!("alice@example.com"),
+        }],
         granted_at: clock::now(),
     }
 }

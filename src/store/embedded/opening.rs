@@ -167,15 +167,17 @@ fn version(database: &Database) -> Result<Option<u64>, redb::Error> {
 }
 
 fn refusal(error: DatabaseError) -> Refused {
-    let error = match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            return Refused::Held;
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Refused::Held,
+        DatabaseError::UpgradeRequired(_) => Refused::Foreign,
+        // So the database says that a file does not begin as its own do.
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            let is_foreign = error.kind() == io::ErrorKind::InvalidData;
+            if is_foreign { Refused::Foreign } else { Refused::Io(error) }
         }
-        DatabaseError::UpgradeRequired(_) => return Refused::Foreign,
-        DatabaseError::Storage(StorageError::Io(error)) => error,
-        _ => return Refused::Damaged,
-    };
-    // So the database says that a file does not begin as its own do.
-    let is_foreign = error.kind() == io::ErrorKind::InvalidData;
-    if is_foreign { Refused::Foreign } else { Refused::Io(error) }
+        DatabaseError::Storage(_)
+        | DatabaseError::RepairAborted
+        | DatabaseError::TransactionInProgress
+        | _ => Refused::Damaged,
+    }
 }

@@ -12,7 +12,6 @@ use super::keys::Keys;
 use super::obstacle::Obstacle;
 use super::script::{Call, OPEN};
 use crate::clock;
-use crate::store::StoreError;
 use crate::time::Timestamp;
 
 /// How far the server's clock may be from ours before somebody is told.
@@ -50,6 +49,12 @@ pub(super) async fn admit(
             return Err(Obstacle::of_reply(code, &error, command));
         }
     }
+    if matches!(connection, Connection::One(_)) {
+        // Of a cluster, one server has not all keys.
+        let mut both = redis::cmd("MGET");
+        both.arg(keys.trial()).arg(keys.elsewhere());
+        ask::<()>(connection, &both, "MGET", limit).await?;
+    }
     let mut scan = redis::cmd("SCAN");
     scan.arg(0).arg("MATCH").arg(keys.descendants()).arg("COUNT").arg(1);
     ask::<()>(connection, &scan, "SCAN", limit).await?;
@@ -79,7 +84,7 @@ fn not_understood() -> Obstacle {
 
 /// `version` is what somebody else has written.
 fn foreign(version: &str) -> String {
-    if matches!(version.parse::<u32>(), Ok(_) if version.len() < 5) {
+    if version.len() < 5 && version.parse::<u32>().is_ok() {
         format!("what it holds is of version {version}, and this is version {VERSION}")
     } else {
         "it holds something else under this prefix".to_owned()
@@ -92,10 +97,8 @@ fn apart(one: Timestamp, other: Timestamp) -> Duration {
 
 /// What is wrong with how a server is set up, as far as it says so.
 pub(super) async fn advice(connection: &mut Connection, limit: Duration) -> Vec<&'static str> {
-    match ask::<String>(connection, &redis::cmd("INFO"), "INFO", limit).await {
-        Ok(Some(info)) => faults(&info),
-        Ok(None) | Err(Obstacle { means: StoreError::Closed, .. }) | Err(_) => Vec::new(),
-    }
+    let info = ask::<String>(connection, &redis::cmd("INFO"), "INFO", limit).await;
+    info.ok().flatten().map(|info| faults(&info)).unwrap_or_default()
 }
 
 fn faults(info: &str) -> Vec<&'static str> {

@@ -17,7 +17,8 @@ pub(super) enum Kind {
     Opaque,
 }
 
-/// The names of entries, each of which begins with the same prefix.
+/// The names of entries, each of which begins with the same prefix. It has neither braces nor what
+/// means something in a glob.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -60,17 +61,14 @@ impl Keys {
         format!("{}{{schema}}:trial", self.prefix)
     }
 
+    /// A key in another slot.
+    pub(super) fn elsewhere(&self) -> String {
+        format!("{}{{elsewhere}}:trial", self.prefix)
+    }
+
     /// The glob of all families and opaque access tokens.
     pub(super) fn descendants(&self) -> String {
-        let mut glob = String::new();
-        for c in self.prefix.chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '^' | '-' | '\\') {
-                glob.push('\\');
-            }
-            glob.push(c);
-        }
-        glob.push_str("{*}:*");
-        glob
+        format!("{}{{*}}:*", self.prefix)
     }
 
     /// What an entry is that was found by [`Keys::descendants`].

@@ -14,10 +14,10 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value, from_redis_value};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Connection, Node, Question};
+use super::connection::{Node, Question};
 use super::obstacle::{self, Obstacle};
 use super::script::Call;
-use super::server::{Address, Connected, Server, Unconnected};
+use super::server::{Connected, Masters, Server, Unconnected};
 use crate::config::RedisSettings;
 use crate::store::{OpenError, StoreError};
 
@@ -25,8 +25,11 @@ use crate::store::{OpenError, StoreError};
 const IN_FLIGHT: u32 = 1024;
 /// How long after a failure the next attempt to connect may be made, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often sentinels are asked whether the master is still the same.
+/// How often it is asked whether masters are still the same.
 const MASTER_CHECK: Duration = Duration::from_secs(1);
+
+/// How long the same complaint is not repeated.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Every attempt to connect has a number of its own.
 type Number = u64;
@@ -48,11 +51,19 @@ enum State {
 #[derive(Clone, Debug)]
 struct Up {
     attempt: Number,
-    connection: Connection,
-    address: Address,
+    to: Connected,
     /// The attempt that is to replace it. Of several servers, some may still answer.
     successor: Option<Number>,
     master_checked: Instant,
+}
+
+/// How a connection has failed somebody.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// There was no answer in time.
+    Silence,
+    /// It is of no more use.
+    Broken,
 }
 
 #[derive(Debug)]
@@ -76,6 +87,8 @@ struct Shared {
     inner: Mutex<Inner>,
     permits: Semaphore,
     is_closed: AtomicBool,
+    /// The error code that was told last, and when.
+    complaint: Mutex<Option<(String, Instant)>>,
 }
 
 impl Link {
@@ -87,8 +100,9 @@ impl Link {
             inner: Mutex::new(Inner { state: down, attempts: 0, failures: 0, told: None }),
             permits: Semaphore::new(IN_FLIGHT as usize),
             is_closed: AtomicBool::new(false),
+            complaint: Mutex::new(None),
         });
-        let result = shared.server.connect().await;
+        let result = shared.server.connect(None).await;
         if let Err(Unconnected { obstacle, address }) = &result
             && obstacle.is_final
         {
@@ -114,16 +128,19 @@ impl Link {
         node: &Node,
         pipeline: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        match self.shared.ask(Question::Pipeline(node, pipeline)).await? {
-            Value::Array(answers) => Ok(answers),
-            _ => Err(StoreError::Foreign),
-        }
+        let answers = self.shared.ask(Question::Pipeline(node, pipeline)).await?;
+        answers.into_sequence().map_err(|_| StoreError::Foreign)
     }
 
     /// The servers that have keys of their own.
     pub(super) async fn nodes(&self) -> Result<Vec<Node>, StoreError> {
         let addresses: Vec<String> = understood(self.shared.ask(Question::Nodes).await?)?;
         Ok(Node::of(&addresses))
+    }
+
+    /// Whether it has not been closed.
+    pub(super) fn is_open(&self) -> Result<(), StoreError> {
+        self.shared.is_open()
     }
 
     pub(super) async fn close(&self) {
@@ -141,19 +158,21 @@ fn understood<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
 }
 
 impl Shared {
+    fn is_open(&self) -> Result<(), StoreError> {
+        if self.is_closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
     async fn ask(self: &Arc<Self>, question: Question<'_>) -> Result<Value, StoreError> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(StoreError::Closed);
-        }
+        self.is_open()?;
         let deadline = Instant::now() + self.server.command_timeout();
         let permit = timeout_at(deadline, self.permits.acquire()).await;
         let _permit = permit.map_err(|_| StoreError::TimedOut)?.map_err(|_| StoreError::Closed)?;
         let mut is_first = true;
         loop {
             let up = timeout_at(deadline, self.connected()).await;
-            let Up { attempt, mut connection, .. } = up.map_err(|_| StoreError::TimedOut)??;
-            let Ok(answer) = timeout_at(deadline, connection.ask(question)).await else {
-                self.replace(attempt);
+            let Up { attempt, mut to, .. } = up.map_err(|_| StoreError::TimedOut)??;
+            let Ok(answer) = timeout_at(deadline, to.connection.ask(question)).await else {
+                self.replace(attempt, Failure::Silence);
                 return Err(StoreError::TimedOut);
             };
             let error = match answer {
@@ -162,18 +181,27 @@ impl Shared {
             };
             let is_broken = obstacle::breaks(&error);
             if is_broken {
-                self.replace(attempt);
+                self.replace(attempt, Failure::Broken);
             }
             // It may have been done nevertheless. Nothing changes by being done twice.
             if !is_broken || !is_first {
-                let means = obstacle::meaning(&error);
-                if !is_broken {
-                    let code = error.code().unwrap_or_default();
-                    tracing::warn!(code, "the store refuses");
+                if let Some(code) = error.code() {
+                    self.complain(code);
                 }
-                return Err(means);
+                return Err(obstacle::meaning(&error));
             }
             is_first = false;
+        }
+    }
+
+    /// Tells of an error that a server has answered with, once in a while.
+    fn complain(&self, code: &str) {
+        let mut complaint = self.complaint.lock();
+        let is_known =
+            matches!(&*complaint, Some((known, told)) if known == code && told.elapsed() < SILENCE);
+        if !is_known {
+            tracing::warn!(code, "the store answers with an error");
+            *complaint = Some((code.to_owned(), Instant::now()));
         }
     }
 
@@ -211,21 +239,21 @@ impl Shared {
         let attempt = inner.next_attempt();
         let (sender, end) = watch::channel(());
         inner.state = State::Connecting { attempt, end: end.clone() };
-        self.spawn(attempt, sender);
+        self.spawn(attempt, None, sender);
         (attempt, end)
     }
 
-    fn spawn(self: &Arc<Self>, attempt: Number, end: watch::Sender<()>) {
+    fn spawn(self: &Arc<Self>, attempt: Number, known: Option<Masters>, end: watch::Sender<()>) {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let result = shared.server.connect().await;
+            let result = shared.server.connect(known.as_ref()).await;
             shared.settle(attempt, result);
             drop(end);
         });
     }
 
-    /// Replaces the connection of this attempt, which is of no more use.
-    fn replace(self: &Arc<Self>, of: Number) {
+    /// Replaces the connection of this attempt, which has failed somebody.
+    fn replace(self: &Arc<Self>, of: Number, failure: Failure) {
         let mut inner = self.inner.lock();
         let State::Up(up) = &inner.state else { return };
         if up.attempt != of || up.successor.is_some() {
@@ -235,15 +263,19 @@ impl Shared {
             self.begin(&mut inner);
             return;
         }
-        let attempt = inner.next_attempt();
-        if let State::Up(up) = &mut inner.state {
-            up.successor = Some(attempt);
+        // Some of a cluster may still answer: this one stays until there is a better one.
+        if up.master_checked.elapsed() < MASTER_CHECK {
+            return;
         }
-        self.spawn(attempt, watch::channel(()).0);
+        let attempt = inner.next_attempt();
+        let State::Up(up) = &mut inner.state else { return };
+        up.successor = Some(attempt);
+        let known = matches!(failure, Failure::Silence).then(|| up.to.masters.clone());
+        self.spawn(attempt, known, watch::channel(()).0);
     }
 
     /// Takes over what became of an attempt, if anybody waits for it.
-    fn settle(&self, attempt: Number, result: Result<Connected, Unconnected>) {
+    fn settle(&self, attempt: Number, result: Result<Option<Connected>, Unconnected>) {
         let mut inner = self.inner.lock();
         let is_awaited = match &inner.state {
             State::Connecting { attempt: awaited, .. } => *awaited == attempt,
@@ -254,14 +286,20 @@ impl Shared {
             return;
         }
         match result {
-            Ok(Connected { connection, address }) => {
+            Ok(Some(to)) => {
                 if inner.told.take().is_some() {
+                    let address = &to.address;
                     tracing::info!(%address, "the store can be used again");
                 }
                 inner.failures = 0;
                 let master_checked = Instant::now();
-                let up = Up { attempt, connection, address, successor: None, master_checked };
-                inner.state = State::Up(up);
+                inner.state = State::Up(Up { attempt, to, successor: None, master_checked });
+            }
+            Ok(None) => {
+                if let State::Up(up) = &mut inner.state {
+                    up.successor = None;
+                    up.master_checked = Instant::now();
+                }
             }
             Err(Unconnected { obstacle: Obstacle { means, why, .. }, address }) => {
                 if inner.told.as_ref() != Some(&why) {
@@ -281,11 +319,11 @@ impl Shared {
             return;
         }
         up.master_checked = Instant::now();
-        let (attempt, address) = (up.attempt, up.address.clone());
+        let (attempt, address) = (up.attempt, up.to.address.clone());
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             if shared.server.is_elsewhere(&address).await {
-                shared.replace(attempt);
+                shared.replace(attempt, Failure::Broken);
             }
         });
     }

@@ -61,7 +61,7 @@ impl RedisStore {
         script: &'static Script,
         family: &Family,
         opaque: Option<&OpaqueAccessToken>,
-        before: u64,
+        before: Option<u64>,
     ) -> Result<bool, StoreError> {
         let mut call = Call::new(script)
             .key(self.keys.family(family.id))
@@ -70,7 +70,7 @@ impl RedisStore {
             .arg(family.sequence)
             .arg(&attempt()?[..])
             .arg(until(family.kept_until))
-            .arg(before);
+            .arg(before.map(|before| before.to_string()).unwrap_or_default());
         if let Some(opaque) = opaque {
             call = call.key(self.keys.opaque(&opaque.id));
             call = call.arg(&opaque.claims).arg(until(opaque.expires_at));
@@ -132,11 +132,11 @@ impl Store for RedisStore {
     async fn issue(&self, kept: &Kept) -> Result<(), StoreError> {
         match (&kept.family, &kept.opaque) {
             (Some(family), opaque) => {
-                let is_new = self.keep(&BEGIN, family, opaque.as_ref(), 0).await?;
+                let is_new = self.keep(&BEGIN, family, opaque.as_ref(), None).await?;
                 if is_new { Ok(()) } else { Err(StoreError::Failed) }
             }
             (None, Some(opaque)) => self.keep_opaque(opaque).await,
-            (None, None) => Ok(()),
+            (None, None) => self.link.is_open(),
         }
     }
 
@@ -150,7 +150,7 @@ impl Store for RedisStore {
         let Some(family) = &kept.family else {
             return self.issue(kept).await.map(|()| true);
         };
-        let Some(before) = family.sequence.checked_sub(1) else { return Ok(false) };
+        let before = family.sequence.checked_sub(1);
         self.keep(&ROTATE, family, kept.opaque.as_ref(), before).await
     }
 
@@ -196,7 +196,7 @@ impl Store for RedisStore {
 
     async fn cut_off_of(&self, ancestors: &[Ancestor]) -> Result<Option<Timestamp>, StoreError> {
         if ancestors.is_empty() {
-            return Ok(None);
+            return self.link.is_open().map(|()| None);
         }
         let mut command = redis::cmd("MGET");
         for ancestor in ancestors {

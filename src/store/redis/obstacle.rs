@@ -1,8 +1,9 @@
 //! Why there is no answer: what errors of servers and of the client library mean. Their texts are
 //! not passed on, as anything may stand in them.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -40,24 +41,19 @@ impl Obstacle {
         if let Some(error) = tls_error(error) {
             return Self::lasting(format!("TLS fails: {error}"));
         }
-        let detail = error.detail().unwrap_or_default();
-        match error.kind() {
-            ErrorKind::AuthenticationFailed => Self::lasting("it refuses the credentials"),
-            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
-                Self::lasting("it is part of a cluster")
-            }
-            ErrorKind::Server(ServerErrorKind::ResponseError)
-                if error.to_string().starts_with("Redis server refused to switch database") =>
-            {
-                Self::lasting("it has no such database")
-            }
-            ErrorKind::InvalidClientConfig => {
+        let kind = error.kind();
+        if kind == ErrorKind::AuthenticationFailed {
+            return Self::lasting("it refuses the credentials");
+        }
+        if error.to_string().starts_with("Redis server refused to switch database") {
+            return Self::lasting("it has no such database");
+        }
+        match error.code() {
+            Some(code) => Self::of_reply(code, error.detail().unwrap_or_default(), command),
+            None if kind == ErrorKind::InvalidClientConfig => {
                 Self::passing(StoreError::Unreachable, "it can't be reached")
             }
-            _ => match error.code() {
-                Some(code) => Self::of_reply(code, detail, command),
-                None => Self::passing(meaning(error), no_answer(error)),
-            },
+            None => Self::passing(meaning(error), no_answer(error)),
         }
     }
 
@@ -73,6 +69,8 @@ impl Obstacle {
             Self::lasting(format!("its user may not run {command} on keys of this prefix"))
         } else if says("unknown command") || says("Unknown Redis command") {
             Self::lasting(format!("it does not know the command {command}"))
+        } else if matches!(code, "MOVED" | "ASK" | "CROSSSLOT") {
+            Self::lasting("it is part of a cluster")
         } else if says("cluster support disabled") {
             Self::lasting("it is not part of a cluster")
         } else if says("READONLY") {
@@ -84,14 +82,17 @@ impl Obstacle {
         } else if says("MISCONF") || says("NOREPLICAS") || says("OOM") || says("max number of") {
             Self::passing(StoreError::Failed, "it accepts nothing at present")
         } else {
-            Self::lasting(format!("it answers {command} with the error {code}"))
+            let is_code = code.len() < 30 && code.bytes().all(|b| b.is_ascii_uppercase());
+            let code = if is_code { format!("the error {code}") } else { "an error".to_owned() };
+            Self::lasting(format!("it answers {command} with {code}"))
         }
     }
 }
 
 /// The error of TLS that an error of the client library is made of.
 fn tls_error(error: &RedisError) -> Option<&rustls::Error> {
-    let io = error.source()?.downcast_ref::<io::Error>()?;
+    let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    let io = shared.downcast_ref::<io::Error>()?;
     io.get_ref()?.downcast_ref::<rustls::Error>()
 }
 
@@ -100,6 +101,8 @@ fn no_answer(error: &RedisError) -> &'static str {
         "it does not answer in time"
     } else if error.is_connection_refusal() {
         "it refuses connections"
+    } else if error.is_connection_dropped() {
+        "it hangs up"
     } else {
         "it can't be reached"
     }
@@ -110,23 +113,30 @@ pub(super) fn meaning(error: &RedisError) -> StoreError {
     if error.is_timeout() {
         return StoreError::TimedOut;
     }
-    match error.kind() {
+    let is_away = matches!(
+        error.kind(),
         ErrorKind::Io
-        | ErrorKind::ClusterConnectionNotFound
-        | ErrorKind::Server(
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ReadOnly
-            | ServerErrorKind::TryAgain,
-        ) => StoreError::Unreachable,
-        _ if error.code() == Some("WRONGTYPE") => StoreError::Foreign,
-        _ => StoreError::Failed,
+            | ErrorKind::ClusterConnectionNotFound
+            | ErrorKind::Server(
+                ServerErrorKind::Ask
+                    | ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ClusterDown
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::Moved
+                    | ServerErrorKind::ReadOnly
+                    | ServerErrorKind::TryAgain,
+            )
+    );
+    if is_away {
+        StoreError::Unreachable
+    } else if error.code() == Some("WRONGTYPE") {
+        StoreError::Foreign
+    } else {
+        StoreError::Failed
     }
 }
 
-/// Whether a connection over which this came is of no more use, and whether the same may be asked
-/// once more over another: none of these is answered before, or after, anything was done for good.
+/// Whether a connection over which this came is of no more use. Another one may lead further.
 pub(super) fn breaks(error: &RedisError) -> bool {
     let is_left = matches!(
         error.kind(),

@@ -57,11 +57,15 @@ impl std::fmt::Display for Address {
 }
 
 /// A connection, and to whom.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Connected {
     pub(super) connection: Connection,
     pub(super) address: Address,
+    pub(super) masters: Masters,
 }
+
+/// Which slots of a cluster are whose: first, last, host and port. Empty where there is no cluster.
+pub(super) type Masters = Vec<(u16, u16, String, u16)>;
 
 /// Why there is no connection, and to whom.
 #[derive(Debug)]
@@ -104,15 +108,19 @@ impl Server {
         Address { is_tls: url.scheme() == "rediss", host, port: url.port().unwrap_or(default) }
     }
 
-    /// Makes a connection over which the store may be used. One URL after the other is tried.
-    pub(super) async fn connect(&self) -> Result<Connected, Unconnected> {
+    /// Makes a connection over which the store may be used. One URL after the other is tried. `None`
+    /// where it would be one to the masters that are known.
+    pub(super) async fn connect(
+        &self,
+        known: Option<&Masters>,
+    ) -> Result<Option<Connected>, Unconnected> {
         let first = self.preferred.load(Ordering::Relaxed);
         let count = self.settings.urls.len();
         let mut failed = None::<Unconnected>;
         let urls = self.settings.urls.iter().enumerate().cycle().skip(first % count.max(1));
         for (at, url) in urls.take(count) {
             let address = self.address_of(url);
-            match self.connect_by(url, address).await {
+            match self.connect_by(url, address, known).await {
                 Ok(connected) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(connected);
@@ -128,7 +136,12 @@ impl Server {
         }))
     }
 
-    async fn connect_by(&self, url: &Url, address: Address) -> Result<Connected, Unconnected> {
+    async fn connect_by(
+        &self,
+        url: &Url,
+        address: Address,
+        known: Option<&Masters>,
+    ) -> Result<Option<Connected>, Unconnected> {
         let fail = |address: &Address| {
             let address = address.clone();
             move |obstacle| Unconnected { obstacle, address }
@@ -147,11 +160,16 @@ impl Server {
                 tracing::warn!(%address, fault, "the store may forget");
             }
         }
+        let mut masters = Masters::new();
         if self.has_several() {
-            connection = self.cluster(connection).await.map_err(fail(&address))?;
+            masters = self.masters(&mut connection).await.map_err(fail(&address))?;
+            if known == Some(&masters) {
+                return Ok(None);
+            }
+            connection = self.cluster().await.map_err(fail(&address))?;
         }
         self.admit(&mut connection, &address).await.map_err(fail(&address))?;
-        Ok(Connected { connection, address })
+        Ok(Some(Connected { connection, address, masters }))
     }
 
     async fn admit(&self, connection: &mut Connection, address: &Address) -> Result<(), Obstacle> {
@@ -229,16 +247,34 @@ impl Server {
         connect.await.map(Connection::One).map_err(|error| Obstacle::of(&error, "AUTH"))
     }
 
-    /// The cluster that a node is of, which has shown that it lets us in.
-    async fn cluster(&self, mut node: Connection) -> Result<Connection, Obstacle> {
-        let limit = self.settings.connect_timeout + self.command_timeout();
+    /// Who the masters are of the cluster that a node is of.
+    async fn masters(&self, node: &mut Connection) -> Result<Masters, Obstacle> {
         let mut slots = redis::cmd("CLUSTER");
         slots.arg("SLOTS");
-        match timeout(self.command_timeout(), node.ask(Question::Command(&slots))).await {
-            Err(_) => return Err(Obstacle::timed_out()),
-            Ok(Err(error)) => return Err(Obstacle::of(&error, "CLUSTER SLOTS")),
-            Ok(Ok(_)) => {}
-        }
+        let answer = timeout(self.command_timeout(), node.ask(Question::Command(&slots))).await;
+        let answer = answer.map_err(|_| Obstacle::timed_out())?;
+        let answer = answer.map_err(|error| Obstacle::of(&error, "CLUSTER SLOTS"))?;
+        let ranges = answer.into_sequence().unwrap_or_default().into_iter();
+        let mut masters: Masters = ranges
+            .filter_map(|range| {
+                let mut parts = range.into_sequence().ok()?.into_iter();
+                let (first, last, master) = (parts.next()?, parts.next()?, parts.next()?);
+                let mut master = master.into_sequence().ok()?.into_iter();
+                Some((
+                    from_redis_value(first).ok()?,
+                    from_redis_value(last).ok()?,
+                    from_redis_value(master.next()?).unwrap_or_default(),
+                    from_redis_value(master.next()?).ok()?,
+                ))
+            })
+            .collect();
+        masters.sort();
+        Ok(masters)
+    }
+
+    /// A connection to all of a cluster, one of whose nodes has shown that it lets us in.
+    async fn cluster(&self) -> Result<Connection, Obstacle> {
+        let limit = self.settings.connect_timeout + self.command_timeout();
         let connect = async {
             let urls = self.settings.urls.iter();
             let nodes = urls.map(|url| self.info(&self.address_of(url), 0, true));

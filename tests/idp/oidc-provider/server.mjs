@@ -1,6 +1,7 @@
 // A real identity provider, panva's oidc-provider, on a free loopback port.
 //
-// usage: ISSUER=https://idp.example node server.mjs
+// usage: ISSUER=https://idp.example [OPAQUE=1] node server.mjs
+// With OPAQUE its access tokens are opaque, and otherwise JWTs.
 // Prints `listening PORT`. Commands on standard input, one a line, each answered by its own name:
 // `down` closes the port and every connection, `up` listens again on the same port. Ends with its
 // standard input.
@@ -23,7 +24,12 @@ const client = (id, method) => ({
 });
 
 const provider = new Provider(process.env.ISSUER, {
-  clients: [client('by-basic', 'client_secret_basic'), client('by-post', 'client_secret_post')],
+  clients: [
+    client('by-basic', 'client_secret_basic'),
+    client('by-post', 'client_secret_post'),
+    client('api', 'client_secret_basic'),
+    client('stranger', 'client_secret_basic'),
+  ],
   scopes: ['svc'],
   jwks: { keys: [signingKey] },
   features: {
@@ -38,7 +44,7 @@ const provider = new Provider(process.env.ISSUER, {
       getResourceServerInfo: () => ({
         scope: 'svc',
         audience: 'urn:example:legacy-api',
-        accessTokenFormat: 'jwt',
+        accessTokenFormat: process.env.OPAQUE ? 'opaque' : 'jwt',
         accessTokenTTL: 3600,
         jwt: { sign: { alg: 'RS256' } },
       }),

@@ -1,0 +1,130 @@
+//! How a server is, and what operators may do to it: what its admin listener shows and does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::keeper::Keeper;
+use super::revoke::revoke_here;
+use crate::admin::order::{Order, RevokeError, Revoked};
+use crate::admin::{
+    Admin, Configuration, ListenerStatus, Reload, SigningKeyStatus, Status, VERSION,
+};
+use crate::clock;
+use crate::proxy::generation::Front;
+use crate::proxy::token_endpoint::decision_id;
+use crate::telemetry::metrics::Metrics;
+
+/// What is shown of reloads.
+#[derive(Clone, Debug)]
+struct History {
+    serving: Configuration,
+    last_reload: Option<Reload>,
+}
+
+/// What the admin listener looks at.
+pub(super) struct Condition {
+    began: Instant,
+    pub(super) front: Arc<ArcSwap<Front>>,
+    pub(super) keeper: Arc<Keeper>,
+    listeners: Vec<ListenerStatus>,
+    is_draining: AtomicBool,
+    history: Mutex<History>,
+}
+
+impl Condition {
+    pub(super) fn new(
+        front: Arc<ArcSwap<Front>>,
+        keeper: Arc<Keeper>,
+        listeners: Vec<ListenerStatus>,
+    ) -> Self {
+        Self {
+            began: Instant::now(),
+            front,
+            keeper,
+            listeners,
+            is_draining: AtomicBool::new(false),
+            history: Mutex::new(History {
+                serving: Configuration { generation: 1, loaded_at: clock::now() },
+                last_reload: None,
+            }),
+        }
+    }
+
+    /// Where clients connect, in the order of the configuration.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.address).collect()
+    }
+
+    pub(super) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_reload(&self, applied: bool) {
+        let mut history = self.history.lock();
+        let at = clock::now();
+        history.last_reload = Some(Reload { at, applied });
+        if applied {
+            let generation = history.serving.generation + 1;
+            history.serving = Configuration { generation, loaded_at: at };
+        }
+    }
+
+    fn status(&self) -> Status {
+        let front = self.front.load();
+        let generation = &front.generation;
+        let history = self.history.lock().clone();
+        let is_draining = self.is_draining.load(Ordering::Relaxed);
+        Status {
+            version: VERSION,
+            uptime_seconds: self.began.elapsed().as_secs(),
+            listening: !is_draining,
+            draining: is_draining,
+            configuration: history.serving,
+            last_reload: history.last_reload,
+            listeners: self.listeners.clone(),
+            signing_keys: SigningKeyStatus::all(&generation.config.signing_keys, clock::now()),
+            trusted_token_issuers: generation.keys.status(),
+            store: self.keeper.status(&generation.config),
+        }
+    }
+
+    /// What the admin listener has of it.
+    pub(super) fn shown(of: &Arc<Self>, metrics: Arc<Metrics>) -> Admin {
+        let (looked_at, asked, told) = (Arc::clone(of), Arc::clone(of), Arc::clone(of));
+        Admin {
+            metrics,
+            status: Box::new(move || looked_at.status()),
+            token: Box::new(move || asked.front.load().generation.config.admin.token.clone()),
+            revoke: Box::new(move |order| {
+                let told = Arc::clone(&told);
+                Box::pin(async move { told.revoke(order).await })
+            }),
+        }
+    }
+
+    pub(super) fn watch_store(of: &Arc<Self>) {
+        let (keeper, condition) = (Arc::downgrade(&of.keeper), Arc::downgrade(of));
+        let is_needed = move || {
+            condition.upgrade().is_some_and(|one| one.front.load().generation.config.needs_store())
+        };
+        tokio::spawn(Keeper::watch(keeper, is_needed));
+    }
+
+    /// Carries an operator's revocation out. Once begun it goes on, whoever waits for it or not.
+    async fn revoke(&self, order: Order) -> Revoked {
+        let (front, keeper) = (self.front.load_full(), Arc::clone(&self.keeper));
+        let working = tokio::spawn(async move {
+            let _in_use = keeper.slot().begin();
+            revoke_here(&front.generation.config, keeper.slot(), &order).await
+        });
+        working.await.unwrap_or_else(|_| Revoked {
+            decision: decision_id(),
+            result: Err(RevokeError::StoreUnavailable),
+        })
+    }
+}

@@ -1,0 +1,237 @@
+//! Glewlwyd as the identity provider: written in C, with a database, and strict in its own way.
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cambio::jwt::algorithm::Algorithm;
+use cambio::jwt::sign::generate_pem;
+use reqwest::header::{CONTENT_TYPE, COOKIE, SET_COOKIE};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::front::Facts;
+use crate::software::{complete, glewlwyd};
+
+/// The `iss` of its tokens. It has a path.
+const ISSUER: &str = "https://idp.example/api/oidc";
+/// Where Debian's package keeps what the database begins with.
+const SCHEMA: &str = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
+/// How long it may take to listen.
+const STARTING: Duration = Duration::from_secs(30);
+/// Its clients. A secret is the name with `-secret`.
+const CLIENTS: [&str; 3] = ["svc1", "api", "stranger"];
+
+/// A running glewlwyd with a database of its own. Both end when it is dropped.
+pub struct Glewlwyd {
+    process: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Drop for Glewlwyd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Glewlwyd {
+    /// With clients, and `alice` as a user.
+    pub async fn start() -> Self {
+        // Somebody else may take the port before it does.
+        for _ in 0..5 {
+            if let Some(running) = Self::listen().await {
+                running.furnish().await;
+                return running;
+            }
+        }
+        panic!("glewlwyd found no port to listen on");
+    }
+
+    async fn listen() -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let database = folder.path().join("glewlwyd.db");
+        let mut schema = Command::new("sqlite3");
+        schema.arg(&database).arg(format!(".read {SCHEMA}"));
+        let config = folder.path().join("glewlwyd.conf");
+        std::fs::write(&config, configuration(port, folder.path())).unwrap();
+        let process = tokio::task::block_in_place(|| {
+            let program = glewlwyd();
+            complete(schema);
+            Command::new(program)
+                .arg(format!("--config-file={}", config.display()))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        });
+        let mut running = Self { process, port, _folder: folder };
+        let began = Instant::now();
+        let http = reqwest::Client::new();
+        while http.get(format!("{}/config", running.origin())).send().await.is_err() {
+            if running.process.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(began.elapsed() < STARTING, "glewlwyd does not come up");
+            tokio::task::yield_now().await;
+        }
+        Some(running)
+    }
+
+    pub fn origin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn facts(&self) -> Facts {
+        Facts {
+            origin: self.origin(),
+            issuer: ISSUER,
+            token: "/api/oidc/token",
+            jwks: "/api/oidc/jwks",
+            metadata: "/api/oidc/.well-known/openid-configuration",
+            introspection: "/api/oidc/introspect",
+            revocation: "/api/oidc/revoke",
+            application: CLIENTS[0],
+            resource_server: CLIENTS[1],
+            stranger: CLIENTS[2],
+        }
+    }
+
+    /// As its administrator does in the browser.
+    async fn furnish(&self) {
+        let http = reqwest::Client::new();
+        let api = |path: &str| format!("{}/api/{path}", self.origin());
+        let login = json!({"username": "admin", "password": "password"}).to_string();
+        let request = http.post(api("auth/")).header(CONTENT_TYPE, "application/json").body(login);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap();
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        // What is named comes before what names it.
+        let scope = json!({
+            "name": "svc", "display_name": "svc", "description": "svc",
+            "password_required": false, "scheme": {},
+        });
+        let alice = json!({
+            "username": "alice", "name": "Alice", "email": "alice@example.test",
+            "password": "alicepassword", "scope": ["g_profile", "openid", "svc"], "enabled": true,
+        });
+        let mut all = vec![("scope/", scope), ("mod/plugin/", plugin()), ("user/", alice)];
+        all.extend(CLIENTS.map(|name| ("client/", client(name))));
+        for (path, value) in all {
+            let request = http.post(api(path)).header(COOKIE, &cookie);
+            let request = request.header(CONTENT_TYPE, "application/json").body(value.to_string());
+            let answer = request.send().await.unwrap();
+            let status = answer.status();
+            assert_eq!(status, 200, "{path}: {}", answer.text().await.unwrap());
+        }
+    }
+}
+
+fn configuration(port: u16, folder: &Path) -> String {
+    let folder = folder.display();
+    let mut text = format!(
+        r#"port={port}
+bind_address="127.0.0.1"
+external_url="https://idp.example"
+login_url="login.html"
+api_prefix="api"
+log_mode="file"
+log_level="WARNING"
+log_file="{folder}/glewlwyd.log"
+cookie_secure=0
+session_key="GLEWLWYD2_SESSION_ID"
+admin_scope="g_admin"
+profile_scope="g_profile"
+hash_algorithm="SHA512"
+use_secure_connection=false
+database = {{ type = "sqlite3"; path = "{folder}/glewlwyd.db"; }};
+"#
+    );
+    for (kind, module) in [
+        ("user", "user"),
+        ("client", "client"),
+        ("user_auth_scheme", "scheme"),
+        ("plugin", "plugin"),
+    ] {
+        writeln!(text, "{kind}_module_path=\"/usr/lib/glewlwyd/{module}\"").unwrap();
+    }
+    // It wants to know of them even where it uses none.
+    for kind in ["key", "pem", "ca"] {
+        writeln!(text, "secure_connection_{kind}_file=\"{folder}/none\"").unwrap();
+    }
+    text
+}
+
+fn plugin() -> Value {
+    let private = generate_pem(Algorithm::RS256).unwrap();
+    let public = rcgen::KeyPair::from_pem(&private).unwrap();
+    let public = rcgen::PublicKeyData::subject_public_key_info(&public);
+    let public = pem("PUBLIC KEY", &public);
+    json!({
+        "module": "oidc", "name": "oidc", "display_name": "OIDC", "order_by": 0, "enabled": true,
+        "parameters": {
+            "iss": ISSUER,
+            "subject-type": "public",
+            "jwt-type": "rsa",
+            "jwt-key-size": "256",
+            "key": private.as_str(),
+            "cert": public,
+            "jwks-show": true,
+            "access-token-duration": 3600,
+            "refresh-token-duration": 86400,
+            "code-duration": 600,
+            "refresh-token-rolling": true,
+            "refresh-token-one-use": "always",
+            "allow-non-oidc": true,
+            "auth-type-code-enabled": false,
+            "auth-type-token-enabled": false,
+            "auth-type-id-token-enabled": true,
+            "auth-type-none-enabled": false,
+            "auth-type-password-enabled": true,
+            "auth-type-client-enabled": true,
+            "auth-type-refresh-enabled": true,
+            "auth-type-device-enabled": false,
+            "introspection-revocation-allowed": true,
+            "introspection-revocation-allow-target-client": true,
+            "introspection-revocation-auth-scope": ["svc"],
+            "session-management-allowed": false,
+            "pkce-allowed": false,
+            "scope": [],
+            "claims": [],
+            "additional-parameters": [],
+            "allowed-scope": ["openid", "svc"],
+            "request-parameter-allow": false,
+            "client-pubkey-parameter": "pubkey",
+            "client-jwks-parameter": "jwks",
+            "client-jwks_uri-parameter": "jwks_uri",
+        },
+    })
+}
+
+fn client(name: &str) -> Value {
+    let secret = format!("{name}-secret");
+    json!({
+        "client_id": name, "name": name, "confidential": true, "enabled": true,
+        "password": secret, "client_secret": secret, "scope": ["svc"],
+        "redirect_uri": ["http://127.0.0.1:9/cb"],
+        "authorization_type": ["client_credentials", "password", "refresh_token", "delete_token"],
+        "token_endpoint_auth_method": ["client_secret_basic", "client_secret_post"],
+    })
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in encoded.as_bytes().chunks(64) {
+        text += std::str::from_utf8(line).unwrap();
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
+}

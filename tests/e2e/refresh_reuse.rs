@@ -202,14 +202,14 @@ async fn what_is_refused_spends_no_token() {
     let victim = once(&estate.once, "victim");
     // Somebody who has seen the name but not the key, and one who says to be the issuer.
     let forger = stand_in().await;
-    let forged = subject_token(&forger, |claims| {
+    let other = subject_token(&forger, |claims| {
         claims["iss"] = json!(estate.once.issuer());
         claims["jti"] = json!("victim");
     });
-    refused(&exchange(&estate, &forged, &[]).await, "invalid_request");
+    refused(&exchange(&estate, &other, &[]).await, "invalid_request");
     assert_eq!(exchanges(&estate, "once", "denied", "key_unknown").await, 1);
     let (body, _) = victim.rsplit_once('.').unwrap();
-    let (_, signature) = forged.rsplit_once('.').unwrap();
+    let (_, signature) = other.rsplit_once('.').unwrap();
     let spoilt = format!("{body}.{signature}");
     refused(&exchange(&estate, &spoilt, &[]).await, "invalid_request");
     assert_eq!(exchanges(&estate, "once", "denied", "signature_invalid").await, 1);

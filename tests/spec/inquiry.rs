@@ -173,7 +173,8 @@ fn a_caller_has_one_name_or_none() {
         use base64::Engine as _;
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)).into_bytes()
     };
-    let cases: [(Option<&str>, &str, Option<(&str, bool)>); 12] = [
+    type Case<'a> = (Option<&'a str>, &'a str, Option<(&'a str, bool)>);
+    let cases: [Case<'_>; 12] = [
         (Some("a:b"), "", Some(("a", true))),
         (Some("a:b"), "client_id=a", Some(("a", true))),
         (Some("a:"), "", Some(("a", false))),

@@ -187,9 +187,9 @@ proptest! {
             let octets = URL_SAFE_NO_PAD.decode(&token[PREFIX.len()..]).unwrap();
             // Family, secret, tag: the name of the family is no secret.
             let (secret, tag) = (&octets[16..48], &octets[48..64]);
-            for part in [&secret[..16], &secret[16..], &secret[..], tag] {
+            for part in [&secret[..16], &secret[16..], secret, tag] {
                 prop_assert!(!has(part), "octets of a token");
-                let hex: String = part.iter().map(|b| format!("{b:02x}")).collect();
+                let hex = part.iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"));
                 prop_assert!(!lower.windows(hex.len()).any(|window| window == hex.as_bytes()));
                 // Whatever stands before it.
                 for skipped in 0..3 {
@@ -261,7 +261,7 @@ proptest! {
         for text in [anything, of_this] {
             let token = RefreshToken::parse(&format!("{PREFIX}{text}")).unwrap();
             prop_assert_eq!(family.recognise(&token, now), Presented::MadeUp);
-            prop_assert!(!family.standing(&token, None, now).is_ok() && !family.has(&token, now));
+            prop_assert!(family.standing(&token, None, now).is_err() && !family.has(&token, now));
             prop_assert!(RefreshToken::parse(&text).is_none());
         }
         prop_assert!(RefreshToken::parse(&text).is_none());

@@ -227,12 +227,11 @@ fn torn(synced: &[u8], later: &[Op], variant: u64, dice: &mut Dice) -> Vec<u8> {
     let longest = later.iter().map(length_of).max().unwrap_or(0).max(synced.len());
     // Of each sector, and of the length: up to which operation it is on the disk.
     let mut until = |at: usize| match variant {
-        0 => 0,
         1 => later.len(),
         // The header alone, and all but the header.
         2 if at == 0 => later.len(),
         3 if at > 0 => later.len(),
-        2 | 3 => 0,
+        0 | 2 | 3 => 0,
         4..=6 => [0, later.len()][dice.below(2)],
         7 | 8 => {
             if dice.below(10) == 0 {
@@ -390,7 +389,7 @@ async fn survive(crashes: &Crashes<'_>, at: usize, image: Vec<u8>, seed: u64) ->
     go_on(&store).await;
     store.close().await;
 
-    if crashes.known.is_some() || seed % 40 != 0 {
+    if crashes.known.is_some() || !seed.is_multiple_of(40) {
         return 1;
     }
     let again = Crashes { image, ops: recovery, ledger: crashes.ledger, known: Some(answered) };

@@ -14,8 +14,6 @@ use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
 use url::Url;
 
-use super::support::name;
-
 /// How long anything may take that is to happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -91,7 +89,7 @@ impl Authority {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Of another name than the leaf's, or OpenSSL takes that for self-signed.
-        params.distinguished_name.push(rcgen::DnType::CommonName, name("authority"));
+        params.distinguished_name.push(rcgen::DnType::CommonName, "authority");
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();

@@ -8,6 +8,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::cast_precision_loss,
     missing_docs,
     reason = "a benchmark that cannot go on has failed"
 )]

@@ -12,6 +12,7 @@
 
 mod disk;
 mod embedded;
+mod embedded_file;
 mod power;
 mod redis;
 mod servers;

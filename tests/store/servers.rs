@@ -1,10 +1,12 @@
-//! Real servers, each a process of its own on free ports, gone when the test is.
+//! Real servers, each a process of its own on free ports, gone when the test is. Of Redis, or of
+//! what `CAMBIO_REDIS_SERVER` names.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
@@ -87,9 +89,11 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Of another name than the leaf's, or OpenSSL takes that for self-signed.
-        params.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("authority {number}"));
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -162,7 +166,8 @@ impl Server {
         let log = self.folder.path().join("log");
         let _ = fs::remove_file(&log);
         let log = || fs::read_to_string(&log).unwrap_or_default();
-        let mut command = vec!["redis-server", "conf"];
+        let program = std::env::var("CAMBIO_REDIS_SERVER");
+        let mut command = vec![program.as_deref().unwrap_or("redis-server"), "conf"];
         command.extend(self.is_sentinel.then_some("--sentinel"));
         let process = Process::start(self.folder.path(), &command);
         let pid = format!("process_id:{}\r\n", process.pid);

@@ -43,8 +43,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to look at everything that is kept.
 const SCAN_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long it may take to finish what was begun.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How many changes may wait.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 1024;
 
 /// How many may read at a time.
 const READERS: usize = 32;
@@ -96,15 +99,22 @@ impl Shared {
         self.database.read().as_ref().map(work)
     }
 
-    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+    fn begin_read(&self) -> Result<ReadTransaction, reading::Error> {
         let begun = self.with_database(Database::begin_read);
-        match begun {
-            Some(Ok(transaction)) => Ok(transaction),
-            Some(Err(_)) => {
-                self.suspect();
-                Err(self.lost())
+        Ok(begun.ok_or_else(|| reading::Error::Store(self.lost()))??)
+    }
+
+    /// What is said of a read that has failed, and of the database, unless it was closed meanwhile.
+    fn blamed(&self, error: reading::Error) -> StoreError {
+        match error {
+            reading::Error::Store(error) => error,
+            reading::Error::Database(error) => {
+                if !matches!(*error, redb::Error::DatabaseClosed) {
+                    tracing::error!(%error, "the store has failed");
+                    self.suspect();
+                }
+                self.lost()
             }
-            None => Err(self.lost()),
         }
     }
 
@@ -224,22 +234,19 @@ impl Embedded {
         patience: Duration,
         read: impl FnOnce(&ReadTransaction) -> Result<T, reading::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = Arc::clone(&self.shared);
+        let (shared, suspect) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let readers = Arc::clone(&self.readers);
         let reading = async move {
             let permit = readers.acquire_owned().await.map_err(|_| StoreError::Closed)?;
             let task = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                read(&shared.begin_read()?).map_err(|error| match error {
-                    reading::Error::Store(error) => error,
-                    reading::Error::Database(error) => {
-                        tracing::error!(%error, "the store has failed");
-                        shared.suspect();
-                        shared.lost()
-                    }
-                })
+                let result = shared.begin_read().and_then(|transaction| read(&transaction));
+                result.map_err(|error| shared.blamed(error))
             });
-            task.await.unwrap_or(Err(StoreError::Failed))
+            task.await.unwrap_or_else(|_| {
+                suspect.suspect();
+                Err(StoreError::Failed)
+            })
         };
         timeout(patience, reading).await.map_err(|_| StoreError::TimedOut)?
     }
@@ -305,7 +312,9 @@ impl Store for Embedded {
         self.shared.is_closed.store(true, Ordering::Release);
         drop(self.jobs.write().take());
         let mut done = self.done.clone();
-        // An error says that the writer has gone, which is what is waited for.
-        while done.changed().await.is_ok() {}
+        // The writer never says anything, and in the end it goes.
+        if timeout(CLOSING_PATIENCE, done.changed()).await.is_err() {
+            tracing::error!("the store does not come to an end");
+        }
     }
 }

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::backend::{Counters, Guarded, Handle};
 use super::tables::{SCHEMA, SCHEMA_VERSION, Tables, VERSION};
+use crate::time::Timestamp;
 
 pub(super) const FILE: &str = "cambio.redb";
 
@@ -73,14 +74,16 @@ impl Source {
                 let inner = open()?;
                 let is_new = inner.len()? == 0;
                 let guarded = Guarded::hold(inner, is_new, Arc::clone(counters))?;
-                contained(|| if is_new { create(guarded) } else { existing(guarded, again) })
+                contained(|| {
+                    if is_new { create(guarded, || Ok(false)) } else { existing(guarded, again) }
+                })
             }
         }
     }
 }
 
 fn in_folder(folder: &Path, counters: &Arc<Counters>, again: bool) -> Result<Database, Refused> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    make_folder(folder)?;
     let path = folder.join(FILE);
     let guard = |file: File, anew: bool| {
         let file = FileBackend::new(file).map_err(refusal)?;
@@ -105,11 +108,21 @@ fn in_folder(folder: &Path, counters: &Arc<Counters>, again: bool) -> Result<Dat
         .mode(0o600)
         .open(&new)?;
     let guarded = guard(file, true)?;
-    let database =
-        contained(|| if path.try_exists()? { Err(Refused::Held) } else { create(guarded) })?;
+    let database = contained(|| create(guarded, || path.try_exists()))?;
     fs::rename(&new, &path)?;
     File::open(folder)?.sync_all()?;
     Ok(database)
+}
+
+/// Makes a folder that is there after the power has failed, with all in it.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for folder in missing {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// A panic of the database's is one over what it has read.
@@ -125,9 +138,16 @@ fn builder() -> Builder {
     builder
 }
 
-fn create(guarded: Guarded) -> Result<Database, Refused> {
+/// Whether another process `was_faster` is asked once none can be any more.
+fn create(
+    guarded: Guarded,
+    was_faster: impl FnOnce() -> io::Result<bool>,
+) -> Result<Database, Refused> {
     let guarded = Arc::new(guarded);
     let database = builder().create_with_backend(Handle(Arc::clone(&guarded))).map_err(refusal)?;
+    if was_faster()? {
+        return Err(Refused::Held);
+    }
     set_up(&database).map_err(|error| Refused::Io(io::Error::other(error)))?;
     guarded.release()?;
     Ok(database)
@@ -136,7 +156,7 @@ fn create(guarded: Guarded) -> Result<Database, Refused> {
 fn set_up(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(SCHEMA)?.insert(SCHEMA_VERSION, VERSION)?;
-    drop(Tables::open(&transaction, 0)?);
+    drop(Tables::open(&transaction, 0, Timestamp::from_secs(0))?);
     Ok(transaction.commit()?)
 }
 

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Error)]
 pub(super) enum Error {
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     #[error(transparent)]
     Database(Box<redb::Error>),
 }

@@ -1,5 +1,7 @@
 //! What is kept, and how each change changes it.
 
+use std::time::Duration;
+
 use redb::{
     Error, ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition, Value,
     WriteTransaction,
@@ -38,6 +40,13 @@ pub(super) const EXPIRY: TableDefinition<&[u8], ()> = TableDefinition::new("expi
 /// How many tokens that come once are remembered. Beyond, none is accepted: to forget one that is
 /// not past its time would be to accept it twice.
 pub(super) const ONCE_MAX: u64 = 4_000_000;
+
+/// How much of each kind is forgotten at once.
+const SWEEP: usize = 256;
+
+/// How long what is past its time is still kept, for a clock that is set back: what was revoked or
+/// exchanged must not come back with the time in which it was good.
+const SWEEP_AFTER: Duration = Duration::from_secs(3600);
 
 pub(super) fn opaque_key(id: &OpaqueId) -> [u8; 48] {
     let mut key = [0; 48];
@@ -148,12 +157,17 @@ pub(super) struct Tables<'t> {
     cut_offs: Table<'t, &'static [u8; 32], u64>,
     expiry: Table<'t, &'static [u8], ()>,
     once_max: u64,
+    now: Timestamp,
     /// Whether anything is to be committed.
     pub(super) has_changed: bool,
 }
 
 impl<'t> Tables<'t> {
-    pub(super) fn open(transaction: &'t WriteTransaction, once_max: u64) -> Result<Self, Error> {
+    pub(super) fn open(
+        transaction: &'t WriteTransaction,
+        once_max: u64,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         Ok(Self {
             families: transaction.open_table(FAMILIES)?,
             opaque: transaction.open_table(OPAQUE)?,
@@ -162,6 +176,7 @@ impl<'t> Tables<'t> {
             cut_offs: transaction.open_table(CUT_OFFS)?,
             expiry: transaction.open_table(EXPIRY)?,
             once_max,
+            now,
             has_changed: false,
         })
     }
@@ -236,7 +251,11 @@ impl<'t> Tables<'t> {
             return Ok(Ok(false));
         }
         if self.once.len()? >= self.once_max {
-            return Ok(Err(StoreError::Failed));
+            // Under pressure nothing is kept for a clock that is set back.
+            self.sweep_kind(Kind::Once, self.now, SWEEP)?;
+            if self.once.len()? >= self.once_max {
+                return Ok(Err(StoreError::Failed));
+            }
         }
         self.once.insert(&once.key, once.until.as_secs())?;
         self.schedule(Kind::Once, &once.key, None, once.until)?;
@@ -292,24 +311,25 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Forgets what was past its time at `now`, of each kind at most `limit`. Says how many.
-    pub(super) fn sweep(&mut self, now: Timestamp, limit: usize) -> Result<usize, Error> {
+    /// Forgets some of what has been past its time for a while. Says how many entries.
+    pub(super) fn sweep(&mut self) -> Result<usize, Error> {
         let mut swept = 0;
         for kind in Kind::ALL {
-            swept += self.sweep_kind(kind, now, limit)?;
+            swept += self.sweep_kind(kind, self.now.minus(SWEEP_AFTER), SWEEP)?;
         }
-        self.has_changed |= swept > 0;
         Ok(swept)
     }
 
-    fn sweep_kind(&mut self, kind: Kind, now: Timestamp, limit: usize) -> Result<usize, Error> {
+    /// Forgets at most `limit` entries of a kind that were past their time before `time`.
+    fn sweep_kind(&mut self, kind: Kind, time: Timestamp, limit: usize) -> Result<usize, Error> {
         let from = kind.prefix(Timestamp::from_secs(0));
-        let until = kind.prefix(now);
+        let until = kind.prefix(time);
         let range = self.expiry.range::<&[u8]>(&from[..]..&until[..])?;
         let mut due: Vec<Vec<u8>> = Vec::new();
         for entry in range.take(limit) {
             due.push(entry?.0.value().to_vec());
         }
+        self.has_changed |= !due.is_empty();
         for entry in &due {
             self.expiry.remove(entry.as_slice())?;
             let Some((_, key)) = entry.split_first_chunk::<9>() else { continue };

@@ -17,12 +17,6 @@ use crate::store::StoreError;
 /// How many changes become durable at once.
 const BATCH: usize = 256;
 
-/// How much of each kind is forgotten at once.
-const SWEEP: usize = 256;
-
-/// How long what is past its time is still kept, for a clock that is set back.
-const SWEEP_AFTER: Duration = Duration::from_secs(3600);
-
 /// How long at most nothing is looked after.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -111,6 +105,9 @@ impl Writer {
         if changes.is_empty() && !is_sweep_due {
             return None;
         }
+        if is_sweep_due {
+            self.sweep_at = Instant::now() + self.settings.sweep_every;
+        }
         let shared = Arc::clone(&self.shared);
         let committed = catch_unwind(AssertUnwindSafe(|| {
             shared.with_database(|database| self.transact(database, changes, is_sweep_due))
@@ -139,15 +136,13 @@ impl Writer {
     ) -> Result<Vec<Verdict>, redb::Error> {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
-        let mut tables = Tables::open(&transaction, self.settings.once_max)?;
+        let now = (self.settings.clock)();
+        let mut tables = Tables::open(&transaction, self.settings.once_max, now)?;
         let mut verdicts = Vec::with_capacity(changes.len());
         for change in changes {
             verdicts.push(tables.apply(change)?);
         }
-        let mut swept = 0;
-        if is_sweep_due {
-            swept = tables.sweep((self.settings.clock)().minus(SWEEP_AFTER), SWEEP)?;
-        }
+        let swept = if is_sweep_due { tables.sweep()? } else { 0 };
         let has_changed = tables.has_changed;
         drop(tables);
         if has_changed {
@@ -157,8 +152,9 @@ impl Writer {
         } else {
             transaction.abort()?;
         }
-        if is_sweep_due && swept == 0 {
-            self.sweep_at = Instant::now() + self.settings.sweep_every;
+        if swept > 0 {
+            // There may be more.
+            self.sweep_at = Instant::now();
         }
         Ok(verdicts)
     }

@@ -185,7 +185,7 @@ impl Shared {
             }
             // It may have been done nevertheless. Nothing changes by being done twice.
             if !is_broken || !is_first {
-                if let Some(code) = error.code() {
+                if let Some(code) = obstacle::code(&error) {
                     self.complain(code);
                 }
                 return Err(obstacle::meaning(&error));

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError};
 
 use crate::store::StoreError;
 
@@ -65,7 +65,10 @@ impl Obstacle {
             Self::lasting("it wants credentials")
         } else if says("WRONGPASS") {
             Self::lasting("it refuses the credentials")
-        } else if says("NOPERM") || says("can't run this command") || says("can't access") {
+        } else if ["NOPERM", "can't run this command", "can't access", "ACL failure"]
+            .iter()
+            .any(|text| says(text))
+        {
             Self::lasting(format!("its user may not run {command} on keys of this prefix"))
         } else if says("unknown command") || says("Unknown Redis command") {
             Self::lasting(format!("it does not know the command {command}"))
@@ -108,42 +111,97 @@ fn no_answer(error: &RedisError) -> &'static str {
     }
 }
 
+/// The code of an error that a server has answered with. Before Redis 7, that of a command in a
+/// script comes in the text of another one.
+pub(super) fn code(error: &RedisError) -> Option<&str> {
+    let code = error.code()?;
+    let (_, inner) = match error.detail().and_then(|detail| detail.rsplit_once("@user_script")) {
+        Some(split) if code == "ERR" => split,
+        Some(_) | None => return Some(code),
+    };
+    let mut words = inner.split_whitespace().map(|word| word.trim_start_matches('-'));
+    let is_code = |word: &&str| word.len() > 2 && word.bytes().all(|b| b.is_ascii_uppercase());
+    Some(words.find(is_code).unwrap_or(code))
+}
+
 /// What an error means to whoever asked.
 pub(super) fn meaning(error: &RedisError) -> StoreError {
     if error.is_timeout() {
         return StoreError::TimedOut;
     }
-    let is_away = matches!(
-        error.kind(),
-        ErrorKind::Io
-            | ErrorKind::ClusterConnectionNotFound
-            | ErrorKind::Server(
-                ServerErrorKind::Ask
-                    | ServerErrorKind::BusyLoading
-                    | ServerErrorKind::ClusterDown
-                    | ServerErrorKind::MasterDown
-                    | ServerErrorKind::Moved
-                    | ServerErrorKind::ReadOnly
-                    | ServerErrorKind::TryAgain,
-            )
-    );
-    if is_away {
-        StoreError::Unreachable
-    } else if error.code() == Some("WRONGTYPE") {
-        StoreError::Foreign
-    } else {
-        StoreError::Failed
+    let is_lost = matches!(error.kind(), ErrorKind::Io | ErrorKind::ClusterConnectionNotFound);
+    match code(error) {
+        _ if is_lost => StoreError::Unreachable,
+        Some(
+            "ASK" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN" | "MOVED" | "READONLY" | "TRYAGAIN",
+        ) => StoreError::Unreachable,
+        Some("WRONGTYPE") => StoreError::Foreign,
+        Some(_) | None => StoreError::Failed,
     }
 }
 
 /// Whether a connection over which this came is of no more use. Another one may lead further.
 pub(super) fn breaks(error: &RedisError) -> bool {
-    let is_left = matches!(
-        error.kind(),
-        ErrorKind::Io
-            | ErrorKind::Parse
-            | ErrorKind::ClusterConnectionNotFound
-            | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
-    );
-    is_left || error.is_unrecoverable_error()
+    error.is_unrecoverable_error()
+        || error.kind() == ErrorKind::Io
+        || matches!(code(error), Some("READONLY" | "MASTERDOWN"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(text: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    #[test]
+    fn errors_in_scripts_are_what_they_are_elsewhere() {
+        let cases = [
+            ("READONLY You can't write against a read only replica.", StoreError::Unreachable),
+            (
+                "READONLY You can't write against a read only replica. script: 1f, on @user_script:5.",
+                StoreError::Unreachable,
+            ),
+            (
+                "ERR Error running script (call to f_1f): @user_script:5: @user_script: 5: \
+                 -READONLY You can't write against a read only replica.",
+                StoreError::Unreachable,
+            ),
+            (
+                "ERR Error running script (call to f_1f): @user_script:5: -WRONGTYPE Operation \
+                 against a key holding the wrong kind of value",
+                StoreError::Foreign,
+            ),
+            (
+                "ERR Error running script (call to f_1f): @user_script:5: WRONGTYPE Operation \
+                 against a key holding the wrong kind of value",
+                StoreError::Foreign,
+            ),
+            ("WRONGTYPE Operation against a key", StoreError::Foreign),
+            ("OOM command not allowed", StoreError::Failed),
+            ("ERR a text -READONLY that only looks like it", StoreError::Failed),
+            ("ERR Error running script: @user_script:5: - -x -1", StoreError::Failed),
+            ("LOADING Redis is loading the dataset in memory", StoreError::Unreachable),
+            ("NOPERM this user has no permissions", StoreError::Failed),
+        ];
+        for (text, means) in cases {
+            let error = reply(text);
+            assert_eq!(meaning(&error), means, "{text}");
+            let is_replica = means == StoreError::Unreachable && text.contains("READONLY");
+            assert_eq!(breaks(&error), is_replica, "{text}");
+        }
+    }
+
+    #[test]
+    fn of_what_a_server_says_only_codes_are_repeated() {
+        let why = |text| Obstacle::of(&reply(text), "GET").why;
+        assert_eq!(why("WEIRD canary"), "it answers GET with the error WEIRD");
+        assert_eq!(why("canary-1 canary"), "it answers GET with an error");
+        assert_eq!(
+            why("NOPERM User canary has no permissions to run the 'get' command"),
+            "its user may not run GET on keys of this prefix"
+        );
+    }
 }

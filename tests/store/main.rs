@@ -1,6 +1,19 @@
 //! The stores: one suite that each of them passes, then what each promises for itself.
 
 #![allow(
+    clippy::assigning_clones,
+    clippy::cast_precision_loss,
+    clippy::cloned_ref_to_slice_refs,
+    clippy::doc_markdown,
+    clippy::explicit_write,
+    clippy::format_push_string,
+    clippy::items_after_statements,
+    clippy::match_wildcard_for_single_variants,
+    clippy::single_match_else,
+    clippy::too_many_lines,
+    reason = "a test reads from top to bottom, and what it costs is of no matter"
+)]
+#![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -11,6 +11,7 @@
     clippy::match_wildcard_for_single_variants,
     clippy::single_match_else,
     clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
     reason = "a test reads from top to bottom, and what it costs is of no matter"
 )]
 #![allow(

@@ -1,6 +1,11 @@
 //! What the core promises, as pure tests: tables, golden exchanges, properties.
 
 #![allow(
+    clippy::assigning_clones,
+    clippy::items_after_statements,
+    reason = "a test reads from top to bottom, and what it costs is of no matter"
+)]
+#![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

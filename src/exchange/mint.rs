@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 /// `typ` of a minted token (RFC 9068 §2.1).
 pub const TYP: &str = "at+jwt";
 
-/// The claims of a token that is to be handed out. Made by [`mint`] alone.
+/// The claims of a token that is to be handed out. Made by `mint` alone.
 pub struct Minted {
     issuer: String,
     subject: String,

@@ -15,7 +15,7 @@ use redb::TableDefinition;
 use tokio::task::JoinSet;
 
 use super::disk::Disk;
-use super::support::{begin, family, grant, kept, once, opaque, rotate};
+use super::support::{begin, family, grant, kept, once, opaque, rotate, tell};
 
 const FILE: &str = "cambio.redb";
 
@@ -96,7 +96,7 @@ async fn no_token_stands_in_the_file() {
     for hash in &hashes {
         assert_eq!(spellings(&contents, hash), ["raw"]);
     }
-    println!("{} octets searched for {} tokens: none found", contents.len(), texts.len());
+    tell(&format!("{} octets searched for {} tokens: none found", contents.len(), texts.len()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,7 +205,10 @@ async fn a_damaged_file_is_refused_or_holds_what_it_held() {
             }
         }
     }
-    println!("damaged at {} places: {refusals} refused, {harmless} harmless", refusals + harmless);
+    tell(&format!(
+        "damaged at {} places: {refusals} refused, {harmless} harmless",
+        refusals + harmless
+    ));
     assert!(refusals > 0);
     for cut in [1, 100, 4096, whole.len() / 2, whole.len() - 1] {
         refused(&whole[..cut]).await;
@@ -234,7 +237,7 @@ async fn of_racing_rotations_one_is_first() {
         assert_eq!(store.family(family.id).await.unwrap().as_ref(), Some(&family));
     }
     let counts = store.counts();
-    println!("{ROUNDS} rounds of 64: one success each; {counts:?}");
+    tell(&format!("{ROUNDS} rounds of 64: one success each; {counts:?}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

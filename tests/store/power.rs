@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 
 use super::disk::{Disk, Op, apply};
-use super::support::{HOUR, SETTINGS, entropy, grant, kept, name, opaque, random};
+use super::support::{HOUR, SETTINGS, entropy, grant, kept, name, opaque, random, tell};
 
 /// What a disk writes all or nothing of.
 const SECTOR: usize = 512;
@@ -438,6 +438,6 @@ fn what_was_answered_outlives_the_power() {
         }
     });
     let points = points.into_inner();
-    println!("{points} crash points after {} operations", crashes.ops.len());
+    tell(&format!("{points} crash points after {} operations", crashes.ops.len()));
     assert!(points >= 10_000, "only {points}");
 }

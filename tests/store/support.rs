@@ -1,5 +1,6 @@
 //! Families and tokens to keep, each of its own.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -104,4 +105,9 @@ pub fn kept(family: Option<&Family>, opaque: Option<&OpaqueAccessToken>) -> Kept
 
 pub fn once() -> Once {
     Once { key: random(), until: clock::now().plus(HOUR) }
+}
+
+/// Prints past the harness, which keeps what passing tests print to itself.
+pub fn tell(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
 }

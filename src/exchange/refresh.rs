@@ -157,10 +157,6 @@ impl PendingRefresh {
                 ends: Some(End::Expired),
             });
         }
-        let settings = &self.client.application().refresh_token;
-        if grant.granted_at.plus(settings.lifetime) <= now {
-            return Err(RefreshError::Expired.into());
-        }
         let successor = match presented {
             Presented::Current => None,
             Presented::Preceding(successor) => Some(successor),
@@ -172,6 +168,12 @@ impl PendingRefresh {
                 });
             }
         };
+        // A lifetime that was made shorter holds at once; it may be made longer again, so that nothing
+        // ends here.
+        let settings = &self.client.application().refresh_token;
+        if grant.granted_at.plus(settings.lifetime) <= now {
+            return Err(RefreshError::Expired.into());
+        }
         let permit = Permit::again(&self.client, family, &self.request, policy)?;
         Ok(Approved { pending: self, family, permit, successor })
     }

@@ -221,7 +221,8 @@ fn rotations_do_not_make_a_family_live_longer() {
     }
     // Nor does a lifetime that is longer now.
     one.estate.application.refresh_token.lifetime = secs(10 * LIFETIME);
-    one.refreshed();
+    one.estate.application.access_token.lifetime = secs(2 * 3600);
+    assert_eq!(one.refreshed().claims["exp"], NOW + LIFETIME);
     one.now = NOW + LIFETIME;
     let token = one.token.clone();
     one.refuses(&token, Reason::RefreshExpired);
@@ -264,6 +265,12 @@ fn a_lifetime_that_is_shorter_now_holds_at_once() {
     one.refuses_for_now(Reason::RefreshExpired);
     one.estate.application.refresh_token.lifetime = secs(LIFETIME);
     one.refreshed();
+    // Who has a token that was spent is a thief nevertheless.
+    let spent = one.token.clone();
+    one.refreshed();
+    one.estate.application.refresh_token.lifetime = secs(3000);
+    one.refuses(&spent, Reason::RefreshReused);
+    assert_eq!(one.ended(), Some(End::Revoked));
 }
 
 #[test]

@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak bench setup setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak bench setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -20,11 +20,11 @@ demo: setup ## one token exchange on this machine, with both tokens decoded
 	cargo run --quiet -- dev --once
 
 ifeq ($(CLIENTS),no)
-test: setup
+test: setup setup-servers
 	cargo test $(WITHOUT_CLIENTS)
 	@echo "NOT RUN, as CLIENTS=no: tests/idp (real clients and real identity providers)" >&2
 else
-test: setup setup-clients ## every test (CLIENTS=no: those that need nobody else's software)
+test: setup setup-servers setup-clients ## every test (CLIENTS=no: those that need nobody else's software)
 	cargo test
 endif
 
@@ -57,6 +57,9 @@ bench: setup ## benchmarks
 
 setup:
 	@.ci/setup build
+
+setup-servers: setup
+	@.ci/setup servers
 
 setup-clients: setup
 	@.ci/setup clients

@@ -40,4 +40,6 @@ mod refresh_support;
 mod request;
 mod subject_token;
 mod support;
+mod vectors;
 mod wycheproof;
+mod wycheproof_primitives;

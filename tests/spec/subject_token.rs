@@ -96,6 +96,7 @@ fn the_header_is_held_to_the_rules() {
         ("enc", json!("A128GCM")),
         ("cty", json!("JWT")),
         ("cty", json!("jwt")),
+        ("cty", json!("application/JWT")),
         ("cty", json!(1)),
         ("alg", json!(null)),
         ("alg", json!(["ES256"])),

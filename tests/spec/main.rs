@@ -38,6 +38,7 @@ mod refresh_policy;
 mod refresh_properties;
 mod refresh_support;
 mod request;
+mod rfc_examples;
 mod subject_token;
 mod support;
 mod vectors;

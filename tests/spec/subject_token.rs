@@ -787,7 +787,10 @@ fn a_certificates_key_is_what_its_algorithm_says() {
 }
 
 /// A self-signed certificate over the partner's key.
-fn certificate(algorithm: Algorithm, change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
+pub fn certificate(
+    algorithm: Algorithm,
+    change: impl FnOnce(&mut rcgen::CertificateParams),
+) -> String {
     certificate_of(forge(algorithm), change)
 }
 

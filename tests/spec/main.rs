@@ -25,6 +25,7 @@ mod config_support;
 mod config_text;
 mod config_tokens;
 mod config_warnings;
+mod confusion;
 mod golden;
 mod inquiry;
 mod issued;

@@ -207,7 +207,12 @@ fn every_member_in_every_shape_ends_as_its_rule_says() {
     tally.matrix(&certificates, OF_CLAIMS, false);
     tally.matrix(&certificates, OF_HEADERS, true);
     tally.matrix(&certificates, KID_OF_CERTIFICATES, true);
-    eprintln!("{} tokens: {} granted, refused: {:?}", tally.total(), tally.granted, tally.refused);
+    crate::vectors::tell(&format!(
+        "{} tokens: {} granted, refused: {:?}",
+        tally.total(),
+        tally.granted,
+        tally.refused
+    ));
     assert!(tally.total() >= 2000 && tally.granted >= 500, "the matrix has shrunk");
 }
 
@@ -226,7 +231,12 @@ fn what_is_required_by_the_configuration_is_missed() {
         .with(|exchange| exchange.issuer.rules.max_age = Some(std::time::Duration::from_secs(60)));
     tally.matrix(&aged, AGED, false);
     tally.matrix(&Exchange::new().with(|exchange| exchange.issuer.once = true), ONCE, false);
-    eprintln!("{} tokens: {} granted, refused: {:?}", tally.total(), tally.granted, tally.refused);
+    crate::vectors::tell(&format!(
+        "{} tokens: {} granted, refused: {:?}",
+        tally.total(),
+        tally.granted,
+        tally.refused
+    ));
 }
 
 /// The twin of every refusal here: nothing is wrong, whatever signs and wherever the keys are from.
@@ -259,7 +269,7 @@ fn the_unmutated_token_is_granted_by_every_algorithm_and_source_of_keys() {
             }
         }
     }
-    eprintln!("{granted} twins granted");
+    crate::vectors::tell(&format!("{granted} twins granted"));
 }
 
 /// A claim that is mapped is copied as it stands, and reaches no claim of ours (RFC 9068 §2.2).

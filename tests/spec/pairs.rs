@@ -97,6 +97,6 @@ fn whatever_breaks_two_rules_is_refused_for_the_first() {
             pairs += 1;
         }
     }
-    eprintln!("{alone} checks, {pairs} pairs of them");
+    crate::vectors::tell(&format!("{alone} checks, {pairs} pairs of them"));
     assert!(pairs > 400, "{pairs}");
 }

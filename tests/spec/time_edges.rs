@@ -90,7 +90,10 @@ fn each_bound_holds_to_the_second() {
             }
         }
     }
-    eprintln!("{} tokens: {granted} granted, {refused} refused", granted + refused);
+    crate::vectors::tell(&format!(
+        "{} tokens: {granted} granted, {refused} refused",
+        granted + refused
+    ));
     assert_eq!(granted + refused, 3 * 9 * 3 * 5);
 }
 

@@ -107,9 +107,12 @@ fn every_vector_ends_as_it_should() {
         }
     }
     for (id, why) in &met {
-        eprintln!("{id}: {why}");
+        vectors::tell(&format!("{id}: {why}"));
     }
-    eprintln!("{} vectors: {accepted} accepted, {refused} refused", accepted + refused);
+    vectors::tell(&format!(
+        "{} vectors: {accepted} accepted, {refused} refused",
+        accepted + refused
+    ));
     assert_eq!(met.len(), STRICTER.len() + QUIRKS.len(), "one that is named is not there");
     assert_eq!((accepted, refused), (35, 475));
 }
@@ -120,7 +123,7 @@ fn every_vector_ends_as_the_profile_expects() {
     let Some(folder) = vectors::folder(FOLDER) else { return };
     let profile = folder.join("expected_for_profile.json");
     if !profile.exists() {
-        eprintln!("NOT COMPARED: {FOLDER} has no expected_for_profile.json");
+        vectors::tell(&format!("NOT COMPARED: {FOLDER} has no expected_for_profile.json"));
         return;
     }
     let profile = vectors::json(&profile);
@@ -138,7 +141,7 @@ fn every_vector_ends_as_the_profile_expects() {
             *counted.entry(expected.to_owned()).or_insert(0) += 1;
         }
     }
-    eprintln!("{counted:?}");
+    vectors::tell(&format!("{counted:?}"));
     let expected = [("accept", 35), ("n/a", 2), ("reject", 473)];
     assert_eq!(counted, expected.map(|(name, count)| (name.to_owned(), count)).into());
 }

@@ -102,7 +102,7 @@ fn rsa_pkcs1_signatures_hold_under_their_own_hash_alone() {
             }
         }
     }
-    eprintln!("RSA PKCS #1: {count:?}");
+    crate::vectors::tell(&format!("RSA PKCS #1: {count:?}"));
     assert_eq!(count, Count { accepted: 89, refused: 6041, without_key: 0, misplaced: 72 });
 }
 
@@ -140,7 +140,7 @@ fn rsa_pss_signatures_hold_with_the_parameters_of_rfc_7518_alone() {
             }
         }
     }
-    eprintln!("RSA PSS: {count:?}");
+    crate::vectors::tell(&format!("RSA PSS: {count:?}"));
     assert_eq!(count, Count { accepted: 775, refused: 2689, without_key: 0, misplaced: 33 });
 }
 
@@ -193,7 +193,7 @@ fn ecdsa_signatures_hold_with_their_own_curve_hash_and_encoding_alone() {
             }
         }
     }
-    eprintln!("ECDSA: {count:?}");
+    crate::vectors::tell(&format!("ECDSA: {count:?}"));
     assert_eq!(count, Count { accepted: 366, refused: 7042, without_key: 6897, misplaced: 0 });
 }
 
@@ -223,6 +223,6 @@ fn ed25519_signatures_hold_and_ed448_keys_are_none() {
             }
         }
     }
-    eprintln!("EdDSA: {count:?}");
+    crate::vectors::tell(&format!("EdDSA: {count:?}"));
     assert_eq!(count, Count { accepted: 88, refused: 63, without_key: 87, misplaced: 0 });
 }

@@ -76,3 +76,4 @@ mod store_life;
 mod support;
 mod telemetry;
 mod tls;
+mod vouched;

@@ -26,6 +26,7 @@ mod config_text;
 mod config_tokens;
 mod config_warnings;
 mod golden;
+mod guides;
 mod inquiry;
 mod issued;
 mod outcomes;

@@ -21,6 +21,7 @@ pub mod opaque;
 pub mod policy;
 pub mod refresh;
 pub mod request;
+pub mod specimen;
 pub mod subject;
 pub mod token_id;
 

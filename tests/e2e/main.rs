@@ -30,6 +30,7 @@ mod documents;
 mod exchange;
 mod framing;
 mod grants;
+mod init;
 mod inquiry_decisions;
 mod inquiry_support;
 mod introspection;

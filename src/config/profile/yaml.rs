@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::{Endpoint, Offer, Profile};
 use crate::config::check::url::{is_loopback, is_protected};
+use crate::config::scalar::MAX_TEXT;
 use crate::config::well_known;
 
 /// The text of the file.
@@ -111,6 +112,10 @@ authorization_server:
   # as they are, without Cambio's grant. Have the identity provider leave the signed form out.
 ";
     }
+    if let Some(url) = keys_elsewhere(profile) {
+        text += "  # The identity provider's keys lie on another host, and are fetched there.\n";
+        let _ = writeln!(text, "  upstream_jwks: {}", scalar(url.as_str()));
+    }
     text += "  endpoints:\n";
     remark(&mut text, "token_endpoint", &profile.token);
     let _ = writeln!(text, "    token: [{}]", scalar(&profile.token.path));
@@ -125,6 +130,14 @@ authorization_server:
     text
 }
 
+/// Where the keys are, where they lie past the upstream.
+fn keys_elsewhere(profile: &Profile) -> Option<&url::Url> {
+    let jwks = profile.jwks.as_ref()?;
+    let is_past = jwks.elsewhere.is_some() && profile.premises.no_keys.is_some();
+    let is_short = jwks.url.as_str().len() <= MAX_TEXT;
+    (is_past && is_short && is_protected(&jwks.url)).then_some(&jwks.url)
+}
+
 fn keys(text: &mut String, profile: &Profile) {
     let Some(jwks) = &profile.jwks else {
         *text += "    # ATTENTION: the metadata have no `jwks_uri`, so that nobody would find Cambio's keys. Give
@@ -133,14 +146,18 @@ fn keys(text: &mut String, profile: &Profile) {
 ";
         return;
     };
-    remark(text, "jwks_uri", jwks);
-    if let Some(why) = &profile.premises.no_keys {
-        let why = super::printable(why);
-        let _ = writeln!(
-            text,
-            "    # ATTENTION: no key set is to be had at this path from the upstream ({why}).\n    \
-             # Relying parties find Cambio's keys only where the identity provider's are asked for here."
-        );
+    if keys_elsewhere(profile).is_some() {
+        *text += "    # Here the keys are served with Cambio's, and the metadata lead here.\n";
+    } else {
+        remark(text, "jwks_uri", jwks);
+        if let Some(why) = &profile.premises.no_keys {
+            let why = super::printable(why);
+            let _ = writeln!(
+                text,
+                "    # ATTENTION: no key set is to be had at this path from the upstream ({why}).\n    \
+                 # Relying parties find Cambio's keys only where the identity provider's are asked for here."
+            );
+        }
     }
     let _ = writeln!(text, "    jwks: {}", scalar(&jwks.path));
 }

@@ -12,13 +12,15 @@ use super::keeper::Keeper;
 use super::revoke::revoke_here;
 use crate::admin::order::{Order, RevokeError, Revoked};
 use crate::admin::{
-    Admin, Configuration, ListenerStatus, MissedKeyStatus, OverlayStatus, Reload, SigningKeyStatus,
-    Status, VERSION, rfc3339_text,
+    Admin, ClientAuthenticationStatus, Configuration, ListenerStatus, MissedKeyStatus,
+    OverlayStatus, Reload, SigningKeyStatus, Status, VERSION, rfc3339_text,
 };
 use crate::clock;
 use crate::config::Config;
+use crate::exchange::inquiry::Purpose;
 use crate::jwt::past_keys::{MissedKey, PastKeys};
-use crate::proxy::generation::Front;
+use crate::proxy::client_probe::{EndpointFinding, Finding};
+use crate::proxy::generation::{Front, Generation};
 use crate::proxy::token_endpoint::decision_id;
 use crate::telemetry::metrics::Metrics;
 
@@ -123,6 +125,7 @@ impl Condition {
                 .then(|| OverlayStatus::new(generation.documents.findings())),
             trusted_token_issuers: generation.keys.status(),
             store: self.keeper.status(&generation.config),
+            client_authentication: client_authentication(generation),
         }
     }
 
@@ -160,4 +163,25 @@ impl Condition {
             result: Err(RevokeError::StoreUnavailable),
         })
     }
+}
+
+fn client_authentication(generation: &Generation) -> Vec<ClientAuthenticationStatus> {
+    let Some(inquiries) = &generation.inquiries else { return Vec::new() };
+    let is_needed = generation.config.policy.asks_upstream();
+    let findings = inquiries.probe.known_findings().into_iter();
+    let status = |EndpointFinding { purpose, path, finding }| ClientAuthenticationStatus {
+        endpoint: match purpose {
+            Purpose::Introspection => "introspection",
+            Purpose::Revocation => "revocation",
+        },
+        path,
+        wrong_secret: match finding {
+            Finding::Unknown => "unknown",
+            Finding::RefusesWrongSecrets => "refused",
+            Finding::AcceptsWrongSecrets => "accepted",
+            Finding::Missing => "no_endpoint",
+        },
+        is_needed,
+    };
+    findings.map(status).collect()
 }

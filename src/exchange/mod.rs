@@ -9,6 +9,7 @@
 //! that is introspected or revoked.
 
 pub mod client;
+pub mod credentials;
 pub mod cut_off;
 pub mod error;
 pub mod family;
@@ -23,7 +24,9 @@ pub mod refresh;
 pub mod request;
 pub mod specimen;
 pub mod subject;
+pub mod throttle;
 pub mod token_id;
+pub mod vouching;
 
 use std::sync::Arc;
 

@@ -139,7 +139,8 @@ fn the_examples_in_the_comments_hold() {
         .collect();
     let config = accepted(&uncommented);
     assert_eq!(config.trusted_token_issuers.len(), 1, "{uncommented}");
-    assert_eq!(config.policy.applications().count(), 1);
+    assert_eq!(config.policy.applications().count(), 2);
+    assert!(config.policy.asks_upstream());
     assert!(uncommented.contains("\n  unknown_issuers: forward"), "{uncommented}");
     assert!(uncommented.contains("\nresource_servers:"), "{uncommented}");
 }

@@ -4,9 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use http::HeaderValue;
 use url::Url;
 
 use super::Finding;
@@ -17,13 +14,12 @@ use crate::config::Config;
 use crate::keys::KeyError;
 use crate::keys::inquiry::{Inquirer, Seen, endpoint_document};
 use crate::proxy::asking::Asking;
-use crate::proxy::documents::host;
+use crate::proxy::client_probe::{Belief, ClientProbe, Finding as WrongSecret};
+use crate::proxy::guesses::Guesses;
 use crate::telemetry::metrics::Metrics;
 
 /// As relying parties take it that know nothing else.
 const TOLERANCE: Duration = Duration::from_secs(30);
-/// For one answer about wrong credentials.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the identity provider says itself.
 #[derive(Debug)]
@@ -101,82 +97,49 @@ fn unreachable_for(error: KeyError, origin: &str) -> Finding {
     Finding::fault(CHECK, origin, format!("can't be used: {error}"), advice)
 }
 
-/// What became of credentials that nobody has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WrongSecret {
-    Refused(u16),
-    Accepted,
-    NoEndpoint(u16),
-    Unknown,
-}
-
 /// Whether wrong secrets are refused where clients are authenticated by the identity provider.
 pub(super) async fn probe(config: &Config) -> Vec<Finding> {
     let metrics = Arc::new(Metrics::new());
-    let Some(asking) = Asking::new(&config.upstream, &metrics) else { return Vec::new() };
-    let endpoints = &config.endpoints;
-    let mut findings = Vec::new();
-    for path in endpoints.introspection.iter().chain(&endpoints.revocation) {
-        findings.push(told(path, wrong_secret(config, &asking, path).await));
-    }
-    findings
+    let issuer = config.policy.authorization_server();
+    let asking = Asking::new(&config.upstream, &metrics).map(Arc::new);
+    let Some((asking, guesses)) = asking.zip(Guesses::new().map(Arc::new)) else {
+        return Vec::new();
+    };
+    let (endpoints, belief) = (&config.endpoints, Belief::default());
+    let probe = ClientProbe::new(&asking, &metrics, &guesses, endpoints, issuer, belief);
+    let found = probe.findings().await;
+    let is_needed = config.policy.asks_upstream();
+    found.iter().map(|one| told(&one.path, one.finding, is_needed)).collect()
 }
 
-async fn wrong_secret(config: &Config, asking: &Asking, path: &str) -> WrongSecret {
-    let issuer = Url::parse(config.policy.authorization_server()).ok();
-    let is_tls = issuer.as_ref().is_some_and(|issuer| issuer.scheme() == "https");
-    let host = issuer.as_ref().and_then(host);
-    let Some(random) = random_text().zip(random_text()).zip(random_text()) else {
-        return WrongSecret::Unknown;
-    };
-    let ((id, secret), token) = random;
-    let basic = STANDARD.encode(format!("{id}:{secret}"));
-    let Ok(mut basic) = HeaderValue::try_from(format!("Basic {basic}")) else {
-        return WrongSecret::Unknown;
-    };
-    basic.set_sensitive(true);
-    let body = format!("token={token}");
-    let Some(question) = asking.form(path, host.as_ref(), is_tls, Some(basic), body) else {
-        return WrongSecret::Unknown;
-    };
-    match asking.ask(question, Some(PATIENCE)).await.map(|reply| reply.head.status.as_u16()) {
-        Some(200) => WrongSecret::Accepted,
-        Some(status @ (400 | 401 | 403)) => WrongSecret::Refused(status),
-        Some(status @ (404 | 405 | 501)) => WrongSecret::NoEndpoint(status),
-        Some(_) | None => WrongSecret::Unknown,
-    }
-}
-
-fn told(path: &str, wrong_secret: WrongSecret) -> Finding {
+fn told(path: &str, finding: WrongSecret, is_needed: bool) -> Finding {
     const CHECK: &str = "wrong_secret";
-    match wrong_secret {
-        WrongSecret::Refused(status) => {
-            Finding::ok(CHECK, path, format!("a random secret is refused with {status}"))
+    match finding {
+        WrongSecret::RefusesWrongSecrets => {
+            Finding::ok(CHECK, path, "the secret of a client that does not exist is refused")
         }
-        WrongSecret::Accepted => Finding::fault(
+        WrongSecret::AcceptsWrongSecrets => {
+            let seen = "a wrong secret is taken for right: what this endpoint says of a caller proves \
+                        nothing";
+            let advice = "have the identity provider authenticate clients there (RFC 7662 §2.1, \
+                          RFC 7009 §2.1); until then Cambio believes nothing that it says of them";
+            if is_needed {
+                Finding::fault(CHECK, path, seen, advice)
+            } else {
+                Finding::warning(CHECK, path, seen, advice)
+            }
+        }
+        WrongSecret::Missing => Finding::fault(
             CHECK,
             path,
-            "a random secret is taken for right: what this endpoint says of a caller proves nothing",
-            "have the identity provider authenticate clients there (RFC 7662 §2.1, RFC 7009 §2.1); \
-             until then Cambio tells nobody anything for it",
-        ),
-        WrongSecret::NoEndpoint(status) => Finding::fault(
-            CHECK,
-            path,
-            format!("there is no such endpoint (status {status})"),
+            "the identity provider has no such endpoint",
             "correct the path in `authorization_server.endpoints`, or leave it out",
         ),
         WrongSecret::Unknown => Finding::warning(
             CHECK,
             path,
             "it can't be told whether a wrong secret is refused",
-            "see what is said of the upstream; ask again once it answers",
+            "see what is said of the upstream, and ask again once it answers",
         ),
     }
-}
-
-fn random_text() -> Option<String> {
-    let mut octets = [0; 24];
-    aws_lc_rs::rand::fill(&mut octets).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(octets))
 }

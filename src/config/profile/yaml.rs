@@ -18,7 +18,7 @@ pub(super) fn render(profile: &Profile) -> String {
         authorization_server(profile),
         signing_keys(profile),
         ISSUERS.to_owned(),
-        APPLICATIONS.to_owned(),
+        applications(profile),
         rest(profile),
     ];
     sections.join("\n")
@@ -258,6 +258,14 @@ const APPLICATIONS: &str = "\
 #     scopes: [read] # What it may ask for. Default: none.
 ";
 
+/// Comes after [`APPLICATIONS`].
+const VOUCHED_FOR: &str = "\
+#   # A client whose secret the identity provider knows, and Cambio does not.
+#   - client_id: svc1 # Or \"*\": every client that is not named here.
+#     authentication: upstream
+#     audiences: [https://api.example.com]
+";
+
 fn rest(profile: &Profile) -> String {
     let mut text = String::new();
     if profile.introspection.endpoint().is_some() {
@@ -275,6 +283,15 @@ fn rest(profile: &Profile) -> String {
 # store:
 #   redis: { url: \"rediss://redis.example.com:6379\", password: { env: REDIS_PASSWORD } }
 ";
+    text
+}
+
+fn applications(profile: &Profile) -> String {
+    let mut text = APPLICATIONS.to_owned();
+    // Somebody has to say whether the secret is right.
+    if profile.introspection.endpoint().or(profile.revocation.endpoint()).is_some() {
+        text += VOUCHED_FOR;
+    }
     text
 }
 

@@ -78,8 +78,8 @@ pub(super) async fn look(config: &Config) -> Upstream {
             ours: clock::now(),
             tolerance: TOLERANCE,
             consequence: [
-                "relying parties with a right clock may take the one's tokens for ones of the future",
-                "the one's tokens live shorter or longer than the other's",
+                "who goes by our time takes its tokens for issued in the future",
+                "for who goes by our time, its tokens end early",
             ],
         })
     });
@@ -91,7 +91,7 @@ fn unreachable_for(error: KeyError, origin: &str) -> Finding {
     let advice = match error {
         KeyError::Status(status) if status < 500 => {
             // It is there; what is wrong with its documents is told where they are looked at.
-            return Finding::ok(CHECK, origin, format!("answers, with {error}"));
+            return Finding::ok(CHECK, origin, format!("answers ({error})"));
         }
         KeyError::Redirect | KeyError::Encoded => return Finding::ok(CHECK, origin, "answers"),
         KeyError::Tls => {

@@ -5,10 +5,12 @@
 //! sleeps out its whole period of grace.
 
 mod condition;
+pub mod doctor;
 pub mod handover;
 mod keeper;
-mod listen;
+pub mod listen;
 pub mod revoke;
+pub mod survey;
 pub mod watch;
 
 use std::collections::HashMap;

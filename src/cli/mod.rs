@@ -2,7 +2,9 @@
 
 pub mod check;
 pub mod dev;
+pub mod doctor;
 pub mod hash_secret;
+pub mod init;
 pub mod keys;
 pub mod revoke;
 pub mod schema;
@@ -50,6 +52,8 @@ enum Command {
         #[arg(long)]
         upgrade: bool,
     },
+    /// Write a configuration for an identity provider, by its metadata
+    Init(init::Arguments),
     /// Run on loopback between a stand-in identity provider and a stand-in token issuer
     Dev {
         /// Perform one exchange, print both tokens decoded, and exit
@@ -60,6 +64,13 @@ enum Command {
     Check {
         #[command(flatten)]
         config: ConfigFile,
+    },
+    /// Ask the estate that runs whether it fits the configuration
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(long, value_enum, default_value = "text")]
+        format: doctor::Format,
     },
     /// End what was granted for a subject, by an issuer's tokens or to a client
     Revoke {
@@ -91,8 +102,10 @@ pub fn run() -> ExitCode {
     let Cambio { command } = Cambio::parse();
     let exit = match command {
         Command::Serve { config, upgrade } => serve::run(&config.path, upgrade),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Dev { once } => dev::run(once),
         Command::Check { config } => check::run(&config.path),
+        Command::Doctor { config, format } => doctor::run(&config.path, format),
         Command::Revoke { config, revocation } => revoke::run(&config.path, revocation),
         Command::Keys { command } => keys::run(&command),
         Command::HashSecret => hash_secret::run(),

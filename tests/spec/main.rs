@@ -33,6 +33,7 @@ mod issued;
 mod mutations;
 mod outcomes;
 mod pairs;
+mod profile;
 mod properties;
 mod recognise;
 mod recognise_refresh;

@@ -21,7 +21,7 @@ use super::generation::{Generation, Shared};
 use super::intercept;
 use super::reply;
 use super::route::Route;
-use super::screen::screen;
+use super::screen::{is_last, screen};
 use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
@@ -90,6 +90,10 @@ impl ProxyHttp for Gateway {
         if let Err(refused) = screen(session.req_header()) {
             session.set_keepalive(None);
             return answered(session, Answer::plain(refused.status, refused.text)).await;
+        }
+        // The library looks at the first of several fields.
+        if is_last(&session.req_header().headers) {
+            session.set_keepalive(None);
         }
         visit.route = self.route(session.req_header());
         let is_buffered = matches!(

@@ -18,15 +18,15 @@ use super::support::{
 };
 
 const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x";
-const LISTEN: &str = "listen: [{ address: 127.0.0.1:0, tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\n";
+pub const LISTEN: &str = "listen: [{ address: 127.0.0.1:0, tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\n";
 
 /// A certificate authority, and a certificate of it for `localhost` and 127.0.0.1.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -42,7 +42,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn write_leaf(&self, folder: &Path) {
+    pub fn write_leaf(&self, folder: &Path) {
         let (certificate, key) = self.issue();
         std::fs::write(folder.join("tls.crt"), certificate).unwrap();
         write_private(&folder.join("tls.key"), &key);
@@ -58,7 +58,7 @@ impl Authority {
     }
 }
 
-async fn connect(
+pub async fn connect(
     cambio: &Cambio,
     authority: &Authority,
     alpn: &[&[u8]],

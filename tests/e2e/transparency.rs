@@ -1,0 +1,412 @@
+//! What passes through is compared at both ends: ten thousand requests and answers that know nothing
+//! of each other, in every legal form, with exchanges between them on the same connections.
+//!
+//! `CAMBIO_REQUESTS` says how many (10000), `CAMBIO_SEED` with which random numbers; the seed is printed.
+//! `CAMBIO_CASE` runs one of them alone.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::transparency_message::{Speech, case};
+use super::transparency_rules::Way;
+use super::transparency_wire::{Fields, Framing, Head, Sum, Wire, written};
+use crate::random::{Random, setting};
+use crate::refresh_support::{Client, furnish, lines, stand_in, subject_token};
+use crate::support::{Cambio, folder};
+use crate::tls::{Authority, LISTEN, connect};
+
+/// Connections of clients at a time.
+const CLIENTS: u64 = 8;
+/// Whatever one case takes, on a machine that does much else.
+const LONG: Duration = Duration::from_secs(120);
+/// So many differences say enough.
+const ENOUGH: usize = 20;
+
+/// What reached the upstream.
+#[derive(Debug)]
+struct Arrived {
+    head: Head,
+    body: Sum,
+}
+
+/// What both ends know and count.
+struct Record {
+    seed: u64,
+    speech: Speech,
+    scheme: &'static str,
+    arrived: Mutex<HashMap<u64, Vec<Arrived>>>,
+    wrong: Mutex<Vec<String>>,
+    requests: AtomicUsize,
+    sent: AtomicUsize,
+    received: AtomicUsize,
+    granted: AtomicUsize,
+    refused: AtomicUsize,
+    connections: AtomicUsize,
+    upstream_connections: AtomicUsize,
+}
+
+impl Record {
+    fn note(&self, what: String) {
+        self.wrong.lock().unwrap().push(what);
+    }
+
+    fn is_enough(&self) -> bool {
+        self.wrong.lock().unwrap().len() >= ENOUGH
+    }
+
+    /// What arrived of a case, which has to be once.
+    fn take(&self, id: u64) -> Result<Arrived, String> {
+        let mut arrived = self.arrived.lock().unwrap().remove(&id).unwrap_or_default();
+        let count = arrived.len();
+        arrived.pop().filter(|_| count == 1).ok_or_else(|| format!("it arrived {count} times"))
+    }
+
+    /// What a client found: the answer, and what the upstream says of the request.
+    fn compare(&self, id: u64, way: &Way, answer: &Fields, body: &Sum) -> Vec<String> {
+        let case = way.case;
+        let mut found = Vec::new();
+        let expected = case.answer.body.bytes();
+        if Sum::of(&expected) != *body {
+            found.push(format!("the answer's body: {:?} became {body:?}", Sum::of(&expected)));
+        }
+        found.extend(way.compare_answer(answer).into_iter().map(|what| format!("answer: {what}")));
+        match self.take(id) {
+            Ok(arrived) => {
+                let line = way.request_line();
+                if arrived.head.start != line {
+                    let (line, came) = (line.escape_ascii(), arrived.head.start.escape_ascii());
+                    found.push(format!("the request line: {line} became {came}"));
+                }
+                let sent = Sum::of(&case.request.body.bytes());
+                if sent != arrived.body {
+                    found.push(format!("the request's body: {sent:?} became {:?}", arrived.body));
+                }
+                found.extend(way.compare_request(&arrived.head));
+                self.sent.fetch_add(sent.length, Ordering::Relaxed);
+                self.received.fetch_add(body.length, Ordering::Relaxed);
+                self.requests.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(what) => found.push(what),
+        }
+        found
+    }
+}
+
+/// The upstream: it records what comes, and answers what the case says.
+async fn upstream(record: Arc<Record>) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let record = Arc::clone(&record);
+            record.upstream_connections.fetch_add(1, Ordering::Relaxed);
+            connections.spawn(async move {
+                if let Err(what) = serve(stream, &record).await {
+                    record.note(format!("upstream: {what}"));
+                }
+            });
+        }
+    });
+    (address, serving)
+}
+
+async fn serve(stream: TcpStream, record: &Record) -> Result<(), String> {
+    stream.set_nodelay(true).unwrap();
+    let mut wire = Wire::over(stream);
+    while let Some(head) = wire.head().await? {
+        let id = match head.all("x-case")[..] {
+            [id] => std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()),
+            _ => None,
+        };
+        let id: u64 = id.ok_or_else(|| format!("a request of nobody: {head:?}"))?;
+        if !head.all("expect").is_empty() && !wire.write(b"HTTP/1.1 100 Continue\r\n\r\n").await {
+            return Err(format!("case {id}: closed early"));
+        }
+        let framing = Framing::of(&head).map_err(|what| format!("case {id}: {what}"))?;
+        let body = wire.body(framing).await.map_err(|what| format!("case {id}: {what}"))?;
+        let answer = case(record.seed, id, record.speech).answer;
+        let mut closes = !head.all("connection").is_empty() || answer.is_http_10;
+        closes |= answer.fields.iter().any(|f| f.0 == "Connection" && f.1 == b"close");
+        let method = head.part(0).to_vec();
+        record.arrived.lock().unwrap().entry(id).or_default().push(Arrived { head, body });
+        let mut random = Random::of(record.seed, !id);
+        let mut whole = Vec::new();
+        for hint in &answer.hints {
+            let start = b"HTTP/1.1 103 Early Hints";
+            whole.extend_from_slice(&written(start, hint, Framing::None, b"", &mut random).0);
+        }
+        let version = if answer.is_http_10 { "1.0" } else { "1.1" };
+        let start = format!("HTTP/{version} {} {}", answer.status, answer.reason);
+        let content = answer.body.bytes();
+        let framing = if is_without_body(&method, answer.status) { Framing::None } else { answer.framing };
+        let (fields, framed) =
+            written(start.as_bytes(), &answer.fields, framing, &content, &mut random);
+        whole.extend_from_slice(&fields);
+        whole.extend_from_slice(&framed);
+        if !wire.write_in_pieces(&whole, &mut random).await || closes {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn is_without_body(method: &[u8], status: u16) -> bool {
+    method == b"HEAD" || status < 200 || status == 204 || status == 304
+}
+
+/// A client on HTTP/1, with what it knows from one request to the next.
+struct Caller<'a> {
+    record: &'a Record,
+    subject: &'a str,
+    random: Random,
+    refresh_token: Option<String>,
+}
+
+impl Caller<'_> {
+    /// One case; whether the connection may be used on.
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        wire: &mut Wire<S>,
+        id: u64,
+    ) -> Result<bool, String> {
+        let case = case(self.record.seed, id, Speech::Http1);
+        let way = Way { case: &case, scheme: self.record.scheme };
+        let request = &case.request;
+        let version = if request.is_http_10 { "1.0" } else { "1.1" };
+        let method = request.method.as_bytes();
+        let start = [method, b" ", &request.target, b" HTTP/", version.as_bytes()].concat();
+        let content = request.body.bytes();
+        let random = &mut self.random;
+        let (head, framed) = written(&start, &request.fields, request.framing, &content, random);
+        if request.expects() {
+            if !wire.write(&head).await {
+                return Err("closed early".to_owned());
+            }
+            match wire.head().await? {
+                Some(head) if head.status() == 100 => {}
+                other => return Err(format!("instead of 100: {other:?}")),
+            }
+            wire.write(&framed).await;
+        } else {
+            wire.write_in_pieces(&[head, framed].concat(), random).await;
+        }
+        let mut found = Vec::new();
+        let mut hints = 0;
+        let head = loop {
+            let head = wire.head().await?.ok_or("closed without an answer")?;
+            if head.status() != 103 {
+                break head;
+            }
+            if hints == case.answer.hints.len() {
+                return Err("a hint too many".to_owned());
+            }
+            found.extend(way.compare_hint(hints, &head.fields));
+            hints += 1;
+        };
+        if hints < case.answer.hints.len() {
+            found.push("a hint too few".to_owned());
+        }
+        let start = format!("HTTP/1.1 {} {}", case.answer.status, case.answer.reason);
+        if head.start != start.as_bytes() {
+            found.push(format!("the status line: {start} became {}", head.start.escape_ascii()));
+        }
+        let framing = match Framing::of(&head)? {
+            _ if is_without_body(method, head.status()) => Framing::None,
+            Framing::None => Framing::Close,
+            framing => framing,
+        };
+        let body = wire.body(framing).await?;
+        found.extend(self.record.compare(id, &way, &head.fields, &body));
+        if !way.keeps() && !wire.is_closed().await {
+            found.push("it stays open".to_owned());
+        }
+        if found.is_empty() { Ok(way.keeps()) } else { Err(found.join("\n    ")) }
+    }
+
+    /// An exchange, or the refresh of what one has granted; or one that is refused.
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        wire: &mut Wire<S>,
+    ) -> Result<(), String> {
+        let client = Client::Portal;
+        let known = self.refresh_token.take();
+        let (request, status) = match (self.random.below(4), &known) {
+            (0, _) => (client.exchange("e30.e30.e30", &[]), 400),
+            (1, _) => (client.refresh("cambio_rt_made-up", &[]), 400),
+            (2, Some(token)) => (client.refresh(token, &[]), 200),
+            _ => (client.exchange(self.subject, &[]), 200),
+        };
+        wire.write_in_pieces(&request, &mut self.random).await;
+        let head = wire.head().await?.ok_or("an exchange without an answer")?;
+        let content = wire.content(Framing::of(&head)?).await?;
+        let content = String::from_utf8_lossy(&content).into_owned();
+        let is_ours = head.all("cambio-decision").len() == 1;
+        if head.status() != status || !is_ours || head.all("connection") != [b"keep-alive"] {
+            return Err(format!("an exchange: {head:?} {content}"));
+        }
+        if status == 200 {
+            let granted: serde_json::Value = serde_json::from_str(&content).unwrap();
+            self.refresh_token = granted["refresh_token"].as_str().map(str::to_owned);
+        } else {
+            self.refresh_token = known;
+        }
+        self.record.count_exchange(status);
+        Ok(())
+    }
+}
+
+impl Record {
+    fn count_exchange(&self, status: u16) {
+        let counter = if status == 200 { &self.granted } else { &self.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn new(speech: Speech, scheme: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            seed: setting("CAMBIO_SEED", 7),
+            speech,
+            scheme,
+            arrived: Mutex::default(),
+            wrong: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
+            received: AtomicUsize::new(0),
+            granted: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            upstream_connections: AtomicUsize::new(0),
+        })
+    }
+
+    /// Says what was compared, and fails where anything differs.
+    fn conclude(&self, what: &str, began: Instant, least: u64) {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        let mebibytes = |counter| count(counter) as f64 / 1024.0 / 1024.0;
+        let told = format!(
+            "transparency, {what}, seed {}: {} requests and their answers compared at both ends in {:.0} s\n  \
+             bodies: {:.1} MiB up, {:.1} MiB down; {} connections of clients, {} to the upstream\n  \
+             between them {} exchanges and refreshes granted, {} refused",
+            self.seed,
+            count(&self.requests),
+            began.elapsed().as_secs_f64(),
+            mebibytes(&self.sent),
+            mebibytes(&self.received),
+            count(&self.connections),
+            count(&self.upstream_connections),
+            count(&self.granted),
+            count(&self.refused),
+        );
+        // Past the harness, which keeps what passing tests print to itself.
+        writeln!(std::io::stderr(), "{told}").unwrap();
+        let wrong = self.wrong.lock().unwrap();
+        assert!(wrong.is_empty(), "seed {}:\n{}", self.seed, wrong.join("\n"));
+        assert!(self.arrived.lock().unwrap().is_empty());
+        assert_eq!(count(&self.requests) as u64, least);
+    }
+}
+
+/// Which cases are run.
+fn ids(default: u64) -> std::ops::Range<u64> {
+    match setting("CAMBIO_CASE", 0) {
+        0 => 1..1 + setting("CAMBIO_REQUESTS", default),
+        one => one..one + 1,
+    }
+}
+
+/// What is between the ends.
+struct Between {
+    cambio: Cambio,
+    authority: Authority,
+    subject: String,
+    upstream: JoinSet<()>,
+}
+
+impl Between {
+    async fn start(record: &Arc<Record>) -> Self {
+        let (issuer, once) = (stand_in().await, stand_in().await);
+        let (address, upstream) = upstream(Arc::clone(record)).await;
+        let folder: TempDir = folder();
+        furnish(folder.path(), &issuer, &once);
+        let authority = Authority::new();
+        authority.write_leaf(folder.path());
+        let listen = if record.scheme == "https" { LISTEN } else { "" };
+        let url = format!("upstream: {{ url: \"http://{address}\", timeouts: {{ connect: 30s, read: 60s }} }}\n");
+        let more = format!("{listen}{url}{}", lines(&issuer, &once));
+        let cambio = Cambio::start_in(folder, "", &more).await;
+        let subject = subject_token(&issuer, |_| {});
+        Self { cambio, authority, subject, upstream }
+    }
+}
+
+/// Runs cases over connections of HTTP/1.1, each of which has many.
+async fn run_http_1<S, F>(record: &Record, between: &Between, nth: u64, all: u64, open: F)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: AsyncFn(&Between) -> S,
+{
+    let random = Random::of(record.seed, u64::MAX / 2 + nth);
+    let mut caller = Caller { record, subject: &between.subject, random, refresh_token: None };
+    let mut wire = None;
+    for id in ids(all).filter(|id| id % CLIENTS == nth) {
+        if record.is_enough() {
+            return;
+        }
+        if caller.random.chance(3) {
+            wire = None;
+        }
+        let open = async {
+            record.connections.fetch_add(1, Ordering::Relaxed);
+            Wire::over(open(between).await)
+        };
+        let mut used = match wire.take() {
+            Some(wire) => wire,
+            None => open.await,
+        };
+        if caller.random.chance(5)
+            && let Err(what) = caller.exchange(&mut used).await
+        {
+            record.note(format!("before case {id}: {what}"));
+            continue;
+        }
+        let asked = tokio::time::timeout(LONG, caller.ask(&mut used, id)).await;
+        match asked.unwrap_or_else(|_| Err("no end".to_owned())) {
+            Ok(true) => wire = Some(used),
+            Ok(false) => {}
+            Err(what) => record.note(format!("case {id}: {what}")),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_through_is_the_same_at_both_ends() {
+    let record = Record::new(Speech::Http1, "http");
+    let between = Arc::new(Between::start(&record).await);
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for nth in 0..CLIENTS {
+        let (record, between) = (Arc::clone(&record), Arc::clone(&between));
+        clients.spawn(async move {
+            let open = async |between: &Between| {
+                TcpStream::connect(between.cambio.address()).await.unwrap()
+            };
+            run_http_1(&record, &between, nth, 10_000, open).await;
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    record.conclude("HTTP/1.1", began, ids(10_000).count() as u64);
+}

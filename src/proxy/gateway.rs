@@ -62,6 +62,7 @@ pub struct Visit {
     has_more_addresses: bool,
     asked_upstream: Option<Instant>,
     upstream_status: Option<u16>,
+    upstream_version: Version,
 }
 
 #[async_trait]
@@ -79,6 +80,7 @@ impl ProxyHttp for Gateway {
             has_more_addresses: false,
             asked_upstream: None,
             upstream_status: None,
+            upstream_version: Version::HTTP_11,
         }
     }
 
@@ -191,6 +193,17 @@ impl ProxyHttp for Gateway {
         forward::complete_request(upstream, session.req_header(), visit.client)
     }
 
+    /// Before the library makes it one that it can send on, under another version.
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        upstream: &mut ResponseHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        visit.upstream_version = upstream.version;
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -209,7 +222,7 @@ impl ProxyHttp for Gateway {
             upstream.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        forward::complete_response(upstream)
+        forward::complete_response(upstream, visit.upstream_version)
     }
 
     async fn fail_to_proxy(

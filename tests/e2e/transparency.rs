@@ -7,16 +7,19 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use http::{HeaderName, HeaderValue};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::transparency_message::{Speech, case};
 use super::transparency_rules::Way;
@@ -146,14 +149,17 @@ async fn serve(stream: TcpStream, record: &Record) -> Result<(), String> {
         let mut whole = Vec::new();
         for hint in &answer.hints {
             let start = b"HTTP/1.1 103 Early Hints";
-            whole.extend_from_slice(&written(start, hint, Framing::None, b"", &mut random).0);
+            whole.extend_from_slice(&written(start, hint, (Framing::None, 1), b"", &mut random).0);
         }
         let version = if answer.is_http_10 { "1.0" } else { "1.1" };
         let start = format!("HTTP/{version} {} {}", answer.status, answer.reason);
         let content = answer.body.bytes();
         let framing = if is_without_body(&method, answer.status) { Framing::None } else { answer.framing };
+        // Each chunk becomes a frame, and a client may take a heap of very small ones for an attack
+        // (CVE-2019-9518).
+        let grain = if record.speech == Speech::Http2 { 300 } else { 1 };
         let (fields, framed) =
-            written(start.as_bytes(), &answer.fields, framing, &content, &mut random);
+            written(start.as_bytes(), &answer.fields, (framing, grain), &content, &mut random);
         whole.extend_from_slice(&fields);
         whole.extend_from_slice(&framed);
         if !wire.write_in_pieces(&whole, &mut random).await || closes {
@@ -190,7 +196,8 @@ impl Caller<'_> {
         let start = [method, b" ", &request.target, b" HTTP/", version.as_bytes()].concat();
         let content = request.body.bytes();
         let random = &mut self.random;
-        let (head, framed) = written(&start, &request.fields, request.framing, &content, random);
+        let framing = (request.framing, 1);
+        let (head, framed) = written(&start, &request.fields, framing, &content, random);
         if request.expects() {
             if !wire.write(&head).await {
                 return Err("closed early".to_owned());
@@ -292,7 +299,7 @@ impl Record {
     }
 
     /// Says what was compared, and fails where anything differs.
-    fn conclude(&self, what: &str, began: Instant, least: u64) {
+    fn conclude(&self, what: &str, began: Instant, all: usize) {
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         let mebibytes = |counter| count(counter) as f64 / 1024.0 / 1024.0;
         let told = format!(
@@ -314,7 +321,7 @@ impl Record {
         let wrong = self.wrong.lock().unwrap();
         assert!(wrong.is_empty(), "seed {}:\n{}", self.seed, wrong.join("\n"));
         assert!(self.arrived.lock().unwrap().is_empty());
-        assert_eq!(count(&self.requests) as u64, least);
+        assert_eq!(count(&self.requests), all);
     }
 }
 
@@ -331,7 +338,7 @@ struct Between {
     cambio: Cambio,
     authority: Authority,
     subject: String,
-    upstream: JoinSet<()>,
+    _upstream: JoinSet<()>,
 }
 
 impl Between {
@@ -347,18 +354,20 @@ impl Between {
         let more = format!("{listen}{url}{}", lines(&issuer, &once));
         let cambio = Cambio::start_in(folder, "", &more).await;
         let subject = subject_token(&issuer, |_| {});
-        Self { cambio, authority, subject, upstream }
+        Self { cambio, authority, subject, _upstream: upstream }
     }
 }
 
 /// Runs cases over connections of HTTP/1.1, each of which has many.
-async fn run_http_1<S, F>(record: &Record, between: &Between, nth: u64, all: u64, open: F)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    F: AsyncFn(&Between) -> S,
-{
+async fn run_http_1<S: AsyncRead + AsyncWrite + Unpin>(
+    record: Arc<Record>,
+    between: Arc<Between>,
+    nth: u64,
+    all: u64,
+    open: impl Fn(Arc<Between>) -> Pin<Box<dyn Future<Output = S> + Send>>,
+) {
     let random = Random::of(record.seed, u64::MAX / 2 + nth);
-    let mut caller = Caller { record, subject: &between.subject, random, refresh_token: None };
+    let mut caller = Caller { record: &record, subject: &between.subject, random, refresh_token: None };
     let mut wire = None;
     for id in ids(all).filter(|id| id % CLIENTS == nth) {
         if record.is_enough() {
@@ -367,13 +376,12 @@ where
         if caller.random.chance(3) {
             wire = None;
         }
-        let open = async {
-            record.connections.fetch_add(1, Ordering::Relaxed);
-            Wire::over(open(between).await)
-        };
         let mut used = match wire.take() {
             Some(wire) => wire,
-            None => open.await,
+            None => {
+                record.connections.fetch_add(1, Ordering::Relaxed);
+                Wire::over(open(Arc::clone(&between)).await)
+            }
         };
         if caller.random.chance(5)
             && let Err(what) = caller.exchange(&mut used).await
@@ -381,7 +389,7 @@ where
             record.note(format!("before case {id}: {what}"));
             continue;
         }
-        let asked = tokio::time::timeout(LONG, caller.ask(&mut used, id)).await;
+        let asked = timeout(LONG, caller.ask(&mut used, id)).await;
         match asked.unwrap_or_else(|_| Err("no end".to_owned())) {
             Ok(true) => wire = Some(used),
             Ok(false) => {}
@@ -390,23 +398,150 @@ where
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_passes_through_is_the_same_at_both_ends() {
-    let record = Record::new(Speech::Http1, "http");
+/// Eight connections of clients at a time.
+async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    what: &str,
+    scheme: &'static str,
+    all: u64,
+    open: impl Fn(Arc<Between>) -> Pin<Box<dyn Future<Output = S> + Send>> + Copy + Send + 'static,
+) {
+    let record = Record::new(Speech::Http1, scheme);
     let between = Arc::new(Between::start(&record).await);
     let began = Instant::now();
     let mut clients = JoinSet::new();
     for nth in 0..CLIENTS {
-        let (record, between) = (Arc::clone(&record), Arc::clone(&between));
-        clients.spawn(async move {
-            let open = async |between: &Between| {
-                TcpStream::connect(between.cambio.address()).await.unwrap()
-            };
-            run_http_1(&record, &between, nth, 10_000, open).await;
-        });
+        clients.spawn(run_http_1(Arc::clone(&record), Arc::clone(&between), nth, all, open));
     }
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
-    record.conclude("HTTP/1.1", began, ids(10_000).count() as u64);
+    record.conclude(what, began, ids(all).count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_through_is_the_same_at_both_ends() {
+    run("HTTP/1.1", "http", 10_000, |between| {
+        Box::pin(async move {
+            let stream = TcpStream::connect(between.cambio.address()).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream
+        })
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_through_tls_is_the_same_at_both_ends() {
+    run("HTTP/1.1 over TLS", "https", 1_000, |between| {
+        Box::pin(async move {
+            connect(&between.cambio, &between.authority, &[b"http/1.1"]).await.unwrap()
+        })
+    })
+    .await;
+}
+
+/// One case over HTTP/2.
+async fn ask_http_2(
+    client: &mut SendRequest<Bytes>,
+    record: &Record,
+    id: u64,
+) -> Result<(), String> {
+    let case = case(record.seed, id, Speech::Http2);
+    let way = Way { case: &case, scheme: record.scheme };
+    let fault = |error: h2::Error| format!("{error}");
+    let mut request = http::Request::new(());
+    *request.method_mut() = case.request.method.parse().unwrap();
+    let target = std::str::from_utf8(&case.request.target).unwrap();
+    let host = case.request.host.as_ref().unwrap();
+    *request.uri_mut() = format!("https://{host}{target}").parse().unwrap();
+    for (name, value) in &case.request.fields {
+        let name: HeaderName = name.parse().unwrap();
+        request.headers_mut().append(name, HeaderValue::from_bytes(value).unwrap());
+    }
+    let content = Bytes::from(case.request.body.bytes());
+    let is_empty = content.is_empty();
+    let mut random = Random::of(record.seed, !id);
+    *client = client.clone().ready().await.map_err(fault)?;
+    let (response, mut stream) = client.send_request(request, is_empty).map_err(fault)?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        stream.reserve_capacity(rest.len().min(random.between(1, 60_000)));
+        let room = std::future::poll_fn(|context| stream.poll_capacity(context)).await;
+        let room = room.ok_or("reset")?.map_err(fault)?;
+        let piece = rest.split_to(room.min(rest.len()));
+        stream.send_data(piece, rest.is_empty()).map_err(fault)?;
+    }
+    let (head, mut stream) = response.await.map_err(fault)?.into_parts();
+    let mut content = Vec::new();
+    while let Some(piece) = stream.data().await {
+        let piece = piece.map_err(fault)?;
+        stream.flow_control().release_capacity(piece.len()).map_err(fault)?;
+        content.extend_from_slice(&piece);
+    }
+    let mut found = Vec::new();
+    if head.status.as_u16() != case.answer.status {
+        found.push(format!("the status: {} became {}", case.answer.status, head.status));
+    }
+    let fields: Fields = (head.headers.iter())
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect();
+    found.extend(record.compare(id, &way, &fields, &Sum::of(&content)));
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n    ")) }
+}
+
+/// An exchange that is refused, on the same connection.
+async fn exchange_http_2(client: &mut SendRequest<Bytes>, record: &Record) -> Result<(), String> {
+    let fault = |error: h2::Error| format!("an exchange: {error}");
+    let request = http::Request::post("https://idp.example/oauth2/token")
+        .header("content-type", "application/x-www-form-urlencoded");
+    *client = client.clone().ready().await.map_err(fault)?;
+    let (response, mut stream) =
+        client.send_request(request.body(()).unwrap(), false).map_err(fault)?;
+    let form = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x";
+    stream.send_data(Bytes::from_static(form.as_bytes()), true).map_err(fault)?;
+    let head = response.await.map_err(fault)?;
+    if head.status() != 401 || !head.headers().contains_key("cambio-decision") {
+        return Err(format!("an exchange: {head:?}"));
+    }
+    record.count_exchange(401);
+    Ok(())
+}
+
+/// Several streams of each of two connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_from_http_2_is_the_same_at_both_ends() {
+    let record = Record::new(Speech::Http2, "https");
+    let between = Arc::new(Between::start(&record).await);
+    let began = Instant::now();
+    let mut clients = JoinSet::new();
+    for pair in 0..2 {
+        let stream = connect(&between.cambio, &between.authority, &[b"h2"]).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        record.connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(connection);
+        for nth in 0..CLIENTS / 2 {
+            let (record, mut client) = (Arc::clone(&record), client.clone());
+            clients.spawn(async move {
+                for id in ids(1_500).filter(|id| id % CLIENTS == nth * 2 + pair) {
+                    if record.is_enough() {
+                        return;
+                    }
+                    if id % 20 == 0
+                        && let Err(what) = exchange_http_2(&mut client, &record).await
+                    {
+                        record.note(format!("before case {id}: {what}"));
+                    }
+                    let asked = timeout(LONG, ask_http_2(&mut client, &record, id)).await;
+                    match asked.unwrap_or_else(|_| Err("no end".to_owned())) {
+                        Ok(()) => {}
+                        Err(what) => record.note(format!("case {id}: {what}")),
+                    }
+                }
+            });
+        }
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    record.conclude("HTTP/2 to HTTP/1.1", began, ids(1_500).count());
 }

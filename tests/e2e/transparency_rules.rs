@@ -120,13 +120,10 @@ impl Way<'_> {
     /// Whether the connection of the client is kept after this case.
     pub fn keeps(&self) -> bool {
         let request = self.request();
-        let said = |what: &str| {
-            let mut values = request.fields.iter().filter(|f| f.0 == "Connection");
-            values.any(|(_, value)| {
-                value.split(|b| *b == b',').any(|v| v.trim_ascii().eq_ignore_ascii_case(what.as_bytes()))
-            })
-        };
-        let is_told = !said("close") && (!request.is_http_10 || said("keep-alive"));
+        let said = request.sent("connection");
+        // The library keeps that of HTTP/1.0 where it is asked to, and for nothing else.
+        let is_asked = said.iter().any(|value| value.eq_ignore_ascii_case(b"keep-alive"));
+        let is_told = !said.contains(&&b"close"[..]) && (!request.is_http_10 || is_asked);
         // To HTTP/1.0 the end of a body is told by a length or not at all; and the library closes
         // after a `100 Continue` that it has passed on.
         let is_bounded = !request.is_http_10

@@ -144,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub async fn head(&mut self) -> Result<Option<Head>, String> {
         let mut searched = 0;
         let end = loop {
-            if let Some(at) = self.buffer[searched..].windows(4).position(|w| w == b"\r\n\r\n") {
+            if let Some(at) = memchr::memmem::find(&self.buffer[searched..], b"\r\n\r\n") {
                 break searched + at;
             }
             searched = self.buffer.len().saturating_sub(3);
@@ -218,7 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A line of at most some bytes: what frames chunks is no place for more.
     async fn line(&mut self) -> Result<BytesMut, String> {
         loop {
-            if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
+            if let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n") {
                 let line = self.buffer.split_to(at);
                 self.buffer.advance(2);
                 return Ok(line);
@@ -256,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 fn parse(section: &[u8]) -> Result<Head, String> {
     let mut lines = Vec::new();
     let mut rest = section;
-    while let Some(at) = rest.windows(2).position(|window| window == b"\r\n") {
+    while let Some(at) = memchr::memmem::find(rest, b"\r\n") {
         lines.push(&rest[..at]);
         rest = &rest[at + 2..];
     }
@@ -278,11 +278,12 @@ fn parse(section: &[u8]) -> Result<Head, String> {
     Ok(Head { start: start.to_vec(), fields: fields.collect::<Result<_, _>>()? })
 }
 
-/// A message as it goes on the wire. Blanks around values, and all that frames chunks, vary.
+/// A message as it goes on the wire. Blanks around values, and all that frames chunks, vary: these
+/// have at least `grain` bytes.
 pub fn written(
     start: &[u8],
     fields: &Fields,
-    framing: Framing,
+    (framing, grain): (Framing, usize),
     body: &[u8],
     random: &mut Random,
 ) -> (Vec<u8>, Vec<u8>) {
@@ -295,7 +296,7 @@ pub fn written(
     }
     head.extend_from_slice(b"\r\n");
     let framed = match framing {
-        Framing::Chunked => chunked(body, random),
+        Framing::Chunked => chunked(body, grain, random),
         Framing::None => Vec::new(),
         Framing::Length(_) | Framing::Close => body.to_vec(),
     };
@@ -303,13 +304,13 @@ pub fn written(
 }
 
 /// RFC 9112 §7.1: sizes in either case with zeros before them, and extensions that nobody knows.
-pub fn chunked(body: &[u8], random: &mut Random) -> Vec<u8> {
+fn chunked(body: &[u8], grain: usize, random: &mut Random) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + body.len() / 8 + 64);
     let largest = *random.pick(&[7, 100, 1_000, 4_096, 70_000]);
-    let largest = largest.max(body.len() / 500);
+    let largest = largest.max(grain).max(body.len() / 500);
     let mut rest = body;
     loop {
-        let (chunk, tail) = rest.split_at(random.between(1, largest).min(rest.len()));
+        let (chunk, tail) = rest.split_at(random.between(grain, largest).min(rest.len()));
         let size = match random.below(4) {
             0 => format!("{:X}", chunk.len()),
             1 => format!("{:06x}", chunk.len()),

@@ -58,6 +58,7 @@ pub struct Visit {
     store_use: Option<Use>,
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
+    is_upgrade: bool,
     attempt: usize,
     has_more_addresses: bool,
     asked_upstream: Option<Instant>,
@@ -76,6 +77,7 @@ impl ProxyHttp for Gateway {
             is_buffered: false,
             store_use: None,
             patience: None,
+            is_upgrade: false,
             attempt: 0,
             has_more_addresses: false,
             asked_upstream: None,
@@ -110,6 +112,7 @@ impl ProxyHttp for Gateway {
         }
         let is_upgrade = forward::is_websocket(session.req_header());
         let is_slow = is_upgrade || (!is_buffered && intercept::is_large(session));
+        visit.is_upgrade = is_upgrade;
         visit.patience = is_slow.then_some(LONG_SILENCE);
         session.set_read_timeout(Some(if is_upgrade { LONG_SILENCE } else { STALLED }));
         session.set_write_timeout(Some(STALLED));
@@ -142,7 +145,9 @@ impl ProxyHttp for Gateway {
         visit: &mut Visit,
     ) -> Result<Box<HttpPeer>> {
         visit.asked_upstream.get_or_insert_with(Instant::now);
-        let peer = self.generation.upstream.peer(visit.attempt, visit.patience).await?;
+        let peer = (self.generation.upstream)
+            .peer(visit.attempt, visit.patience, visit.is_upgrade)
+            .await?;
         visit.has_more_addresses = peer.1;
         Ok(peer.0)
     }

@@ -73,4 +73,5 @@ mod tls;
 mod transparency;
 mod transparency_message;
 mod transparency_rules;
+mod transparency_streams;
 mod transparency_wire;

@@ -89,7 +89,8 @@ impl Body {
     fn size(self) -> usize {
         match self.kind {
             Kind::Bytes => self.length,
-            Kind::Gzip | Kind::Form | Kind::Json => self.bytes().len(),
+            Kind::Gzip => 18 + self.length + 5 * self.length.div_ceil(65_535).max(1),
+            Kind::Form | Kind::Json => self.bytes().len(),
         }
     }
 
@@ -119,10 +120,13 @@ fn gzip(content: &[u8]) -> Vec<u8> {
         out.extend_from_slice(&(!length).to_le_bytes());
         out.extend_from_slice(block);
     }
-    let crc = !content.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 }
+    let table: Vec<u32> = (0..256)
+        .map(|byte| {
+            (0..8).fold(byte, |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 })
         })
+        .collect();
+    let crc = !content.iter().fold(!0_u32, |crc, byte| {
+        crc >> 8 ^ table[usize::from(crc.to_le_bytes()[0] ^ byte)]
     });
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&u32::try_from(content.len()).unwrap().to_le_bytes());

@@ -128,6 +128,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self { stream, buffer: BytesMut::with_capacity(16 * 1024) }
     }
 
+    /// What has arrived and was not read, and the stream that goes on.
+    pub fn into_parts(self) -> (Vec<u8>, S) {
+        (self.buffer.to_vec(), self.stream)
+    }
+
     /// `false` where the other side has closed.
     async fn more(&mut self) -> bool {
         self.buffer.reserve(16 * 1024);

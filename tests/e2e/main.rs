@@ -65,6 +65,8 @@ mod secrecy;
 #[path = "../store/servers.rs"]
 mod servers;
 mod setting;
+mod spellings;
+mod spellings_forms;
 mod store;
 mod store_life;
 mod support;

@@ -33,14 +33,14 @@ impl L4Connect for Turns {
         let connected = timeout(self.connect_timeout, TcpStream::connect(address)).await;
         let stream = connected
             .or_err(ErrorType::ConnectTimedout, "connecting to the upstream")?
-            .map_err(refused)?;
+            .or_else(refused)?;
         let socket = Box::new(TurnTaking { stream, has_written: false });
         Ok(Stream::from(VirtualSocketStream::new(socket)))
     }
 }
 
 /// As the library names it: another address may be tried.
-fn refused(error: io::Error) -> Box<Error> {
+fn refused<T>(error: io::Error) -> pingora::Result<T> {
     let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
     let kind = if is(&[io::ErrorKind::ConnectionRefused]) {
         ErrorType::ConnectRefused
@@ -51,7 +51,7 @@ fn refused(error: io::Error) -> Box<Error> {
     } else {
         ErrorType::ConnectError
     };
-    Error::because(kind, "connecting to the upstream", error)
+    Err(Error::because(kind, "connecting to the upstream", error))
 }
 
 #[derive(Debug)]
@@ -97,7 +97,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TurnTaking<S> {
 impl VirtualSocket for TurnTaking<TcpStream> {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         // Nothing else is asked for: a tunnel that is silent for long is ended.
-        if matches!(option, VirtualSockOpt::NoDelay) { self.stream.set_nodelay(true) } else { Ok(()) }
+        if matches!(option, VirtualSockOpt::NoDelay) {
+            self.stream.set_nodelay(true)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -119,9 +123,8 @@ mod tests {
                 near.write_all(b"x").await.unwrap();
             }
             let mut read = Box::pin(near.read(&mut some));
-            let polled = std::future::poll_fn(|context| {
-                Poll::Ready(read.as_mut().poll(context).is_ready())
-            });
+            let polled =
+                std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context).is_ready()));
             assert_eq!(polled.await, ready);
         }
         assert_eq!(&some, b"b");

@@ -3,14 +3,13 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt as _;
 
 use super::spellings_forms::{FORMS, Fate, Pairs, plain};
+use super::spellings_recorder::Recorder;
+use super::spellings_ways::other_ways;
 use crate::refresh_support::{SECRET, furnish, lines, stand_in, subject_token};
 use crate::support::{Cambio, Connection, Response, folder, get};
 
@@ -101,82 +100,7 @@ fn request(target: &[u8], fields: &str, body: &[u8], frame: Frame) -> Vec<u8> {
     [&line, fields.as_bytes(), &framed, end].concat()
 }
 
-/// An upstream that keeps every byte at once, and answers every request.
-struct Recorder {
-    address: SocketAddr,
-    bytes: Arc<Mutex<Vec<Vec<u8>>>>,
-    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Recorder {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (bytes, bodies): (Arc<Mutex<Vec<Vec<u8>>>>, Arc<Mutex<Vec<Vec<u8>>>>) =
-            (Arc::default(), Arc::default());
-        let (all, whole) = (Arc::clone(&bytes), Arc::clone(&bodies));
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let (all, whole) = (Arc::clone(&all), Arc::clone(&whole));
-                let nth = all.lock().unwrap().len();
-                all.lock().unwrap().push(Vec::new());
-                tokio::spawn(async move {
-                    let (mut seen, mut some) = (Vec::new(), [0; 16 * 1024]);
-                    while let Ok(read @ 1..) = stream.read(&mut some).await {
-                        all.lock().unwrap()[nth].extend_from_slice(&some[..read]);
-                        seen.extend_from_slice(&some[..read]);
-                        while let Some((body, used)) = whole_request(&seen) {
-                            seen.drain(..used);
-                            whole.lock().unwrap().push(body);
-                            let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                            if stream.write_all(ok).await.is_err() {
-                                return;
-                            }
-                        }
-                    }
-                });
-            }
-        });
-        Self { address, bytes, bodies }
-    }
-
-    fn all(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().concat()
-    }
-
-    fn requests(&self) -> usize {
-        self.bodies.lock().unwrap().len()
-    }
-
-    fn last_body(&self) -> Vec<u8> {
-        self.bodies.lock().unwrap().last().cloned().unwrap()
-    }
-}
-
-/// The body of a request at the front of `bytes`, and how long the request is.
-fn whole_request(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let end = memchr::memmem::find(bytes, b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    if field("transfer-encoding").is_none() {
-        let length: usize = field("content-length").map_or(0, |length| length.parse().unwrap());
-        return Some((bytes.get(end..end + length)?.to_vec(), end + length));
-    }
-    let (mut body, mut at) = (Vec::new(), end);
-    loop {
-        let line = at + memchr::memmem::find(bytes.get(at..)?, b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&bytes[at..line]).unwrap(), 16).unwrap();
-        let after = line + 2 + size + 2;
-        body.extend_from_slice(bytes.get(line + 2..line + 2 + size)?);
-        bytes.get(..after)?;
-        at = after;
-        if size == 0 {
-            return Some((body, at));
-        }
-    }
-}
-
-/// Two pairs of Cambio and upstream: what is sent to the second one's is not to reach a token path.
+/// Cambio, who would grant, and an upstream that would notice.
 struct Estate {
     cambio: Cambio,
     upstream: Recorder,
@@ -236,7 +160,10 @@ impl Estate {
             }
             (false, false) => matches!(response.status, 400..=499 | 501) && is_text,
         };
-        if !is_right || header("cambio-decision").len() < 16 || header("cache-control") != "no-store" {
+        if !is_right
+            || header("cambio-decision").len() < 16
+            || header("cache-control") != "no-store"
+        {
             self.wrong.push(format!("{name}: {} {}", response.head, json));
         }
         if self.upstream.all().len() != before {
@@ -348,75 +275,6 @@ async fn no_way_to_write_an_exchange_leads_it_to_the_upstream() {
     ));
 }
 
-/// Exchanges by query, by method, by header field and by framing.
-fn other_ways(pairs: Pairs) -> Vec<(String, Vec<u8>)> {
-    let form = String::from_utf8(plain(pairs)).unwrap();
-    let head = "Host: idp.example\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-    let length = format!("Content-Length: {}\r\n", form.len());
-    let (grant, rest) = (plain(&pairs[..1]), plain(&pairs[1..]));
-    let (grant, rest) = (String::from_utf8(grant).unwrap(), String::from_utf8(rest).unwrap());
-    let sized = |body: &str| format!("Content-Length: {}\r\n\r\n{body}", body.len());
-    let mut all = Vec::new();
-    let mut add = |name: &str, request: String| all.push((name.to_owned(), request.into_bytes()));
-    for path in ["/oauth2/token", "/oauth2/token/", "/oauth2/./token", "/oauth2/to%6Ben"] {
-        let methods =
-            ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "post", "Post", "QUERY"];
-        for method in methods {
-            add("a method", format!("{method} {path} HTTP/1.1\r\n{head}{length}\r\n{form}"));
-            add("a query", format!("{method} {path}?{form} HTTP/1.1\r\nHost: idp.example\r\n\r\n"));
-            add(
-                "a method that overrides",
-                format!(
-                    "{method} {path} HTTP/1.1\r\n{head}X-HTTP-Method-Override: POST\r\n{length}\r\n{form}"
-                ),
-            );
-        }
-        let queries = [
-            (form.clone(), String::new()),
-            (grant.clone(), rest.clone()),
-            (rest.clone(), grant.clone()),
-            (format!("x=y&{grant}"), "grant_type=client_credentials".to_owned()),
-            (format!("?{grant}"), "a=b".to_owned()),
-            (format!(";{grant}"), "a=b".to_owned()),
-            (grant.replace('-', "%2D"), "a=b".to_owned()),
-            (grant.replace('-', "%252D"), "a=b".to_owned()),
-            (grant.replace('-', "%u002d"), "a=b".to_owned()),
-            (rest.replace('_', "%5f"), "grant_type=client_credentials".to_owned()),
-            ("grant_type=client_credentials".to_owned(), form.clone()),
-            ("client_id=other".to_owned(), form.clone()),
-        ];
-        for (query, body) in queries {
-            add("query and body", format!("POST {path}?{query} HTTP/1.1\r\n{head}{}", sized(&body)));
-        }
-        let body = format!("{form}&x={}", "y".repeat(65_536));
-        add("too large", format!("POST {path} HTTP/1.1\r\n{head}{}", sized(&body)));
-        let chunk = format!("{:x}\r\n{form}\r\n", form.len());
-        let framings = [
-            ("both framings", format!("Transfer-Encoding: chunked\r\n{length}\r\n{chunk}0\r\n\r\n")),
-            ("two codings", format!("Transfer-Encoding: gzip, chunked\r\n\r\n{chunk}0\r\n\r\n")),
-            ("two lengths", format!("Content-Length: 0\r\n{length}\r\n{form}")),
-            ("a length with a sign", format!("Content-Length: +{}\r\n\r\n{form}", form.len())),
-            ("a coding nobody knows", format!("Transfer-Encoding: xchunked\r\n\r\n{chunk}0\r\n\r\n")),
-            ("a coding with a tab", format!("Transfer-Encoding:\x0bchunked\r\n\r\n{chunk}0\r\n\r\n")),
-            ("a chunk size with a sign", format!("Transfer-Encoding: chunked\r\n\r\n+{chunk}0\r\n\r\n")),
-            ("a chunk size in no base", format!("Transfer-Encoding: chunked\r\n\r\n0x{chunk}0\r\n\r\n")),
-            ("bare line feeds", format!("Transfer-Encoding: chunked\r\n\r\n{}", format!("{chunk}0\r\n\r\n").replace("\r\n", "\n"))),
-        ];
-        for (name, framing) in framings {
-            add(name, format!("POST {path} HTTP/1.1\r\n{head}{framing}"));
-        }
-    }
-    for name in ["X-Original-URL", "X-Rewrite-URL", "x_original_url", "X-REWRITE_URL"] {
-        for path in ["/oauth2/token", "/oauth2/token/", "/x/../oauth2/%74oken"] {
-            let field = format!("{name}: {path}\r\n");
-            add("another target", format!("POST /x HTTP/1.1\r\n{head}{field}{length}\r\n{form}"));
-            let field = format!("{name}: {path}?{form}\r\n");
-            add("another query", format!("GET /x HTTP/1.1\r\nHost: idp.example\r\n{field}\r\n"));
-        }
-    }
-    all
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_grants_in_the_same_writings_pass_and_so_do_exchanges_elsewhere() {
     let mut estate = Estate::start().await;
@@ -464,7 +322,8 @@ async fn what_follows_an_empty_body_goes_nowhere() {
     let form = plain(&estate.pairs());
     for (nth, path) in PATHS.iter().enumerate() {
         let head = "Host: idp.example\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-        let empty = format!("POST {path} HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+        let empty =
+            format!("POST {path} HTTP/1.1\r\n{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
         let chunk = format!("{:x}\r\n", form.len());
         let mut connection = estate.cambio.connect().await;
         let rest = [chunk.as_bytes(), &form, b"\r\n0\r\n\r\n"].concat();

@@ -152,9 +152,24 @@ pub const FORMS: &[Form] = &[
         let reversed: Vec<_> = p.iter().rev().copied().collect();
         plain(&reversed)
     }),
-    other("a charset", Legal, "Content-Type: application/x-www-form-urlencoded;charset=UTF-8\r\n", plain),
-    other("a quoted charset", Legal, "content-type:APPLICATION/x-www-form-urlencoded ; Charset=\"utf-8\";\r\n", plain),
-    other("the coding identity", Legal, "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\n", plain),
+    other(
+        "a charset",
+        Legal,
+        "Content-Type: application/x-www-form-urlencoded;charset=UTF-8\r\n",
+        plain,
+    ),
+    other(
+        "a quoted charset",
+        Legal,
+        "content-type:APPLICATION/x-www-form-urlencoded ; Charset=\"utf-8\";\r\n",
+        plain,
+    ),
+    other(
+        "the coding identity",
+        Legal,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\n",
+        plain,
+    ),
     // Repeated parameters: some take the first, some the last, some all.
     form("another grant first", Odd, |p| with(p, "grant_type=client_credentials&", "")),
     form("another grant last", Odd, |p| with(p, "", "&grant_type=client_credentials")),
@@ -220,7 +235,11 @@ pub const FORMS: &[Form] = &[
     form("escaped separators", Odd, |p| joined(p, str::to_owned, encoded, "%26")),
     form("a question mark first", Odd, |p| with(p, "?x&y?", "")),
     form("in another parameter", Odd, |p| {
-        [b"grant_type=client_credentials&scope=", escaped(&String::from_utf8(plain(p)).unwrap()).as_bytes()].concat()
+        [
+            b"grant_type=client_credentials&scope=",
+            escaped(&String::from_utf8(plain(p)).unwrap()).as_bytes(),
+        ]
+        .concat()
     }),
     // Bytes before and between.
     form("a byte order mark", Odd, |p| [b"\xef\xbb\xbf", &plain(p)[..]].concat()),
@@ -250,16 +269,21 @@ pub const FORMS: &[Form] = &[
         [b"\xef\xbb\xbf", json(p, str::to_owned).as_bytes()].concat()
     }),
     other("JSON in UTF-16", Odd, JSON, |p| code_units(json(p, str::to_owned).as_bytes(), true)),
-    other("JSON that names UTF-16", Opaque, "Content-Type: application/json; charset=utf-16le\r\n", |p| {
-        code_units(json(p, str::to_owned).as_bytes(), false)
-    }),
+    other(
+        "JSON that names UTF-16",
+        Opaque,
+        "Content-Type: application/json; charset=utf-16le\r\n",
+        |p| code_units(json(p, str::to_owned).as_bytes(), false),
+    ),
     other("a subtype of JSON", Odd, "Content-Type: application/token+json\r\n", |p| {
         json(p, str::to_owned).into_bytes()
     }),
     other("JSON with hexadecimal escapes", Odd, JSON, |p| {
         json(p, |t| t.replace('_', "\\x5f")).into_bytes()
     }),
-    other("text/json", Opaque, "Content-Type: text/json\r\n", |p| json(p, str::to_owned).into_bytes()),
+    other("text/json", Opaque, "Content-Type: text/json\r\n", |p| {
+        json(p, str::to_owned).into_bytes()
+    }),
     // Parts.
     other("parts", Odd, MULTIPART, |p| parts(p, "", str::to_owned)),
     other("parts with a charset", Odd, MULTIPART, |p| {
@@ -285,25 +309,91 @@ pub const FORMS: &[Form] = &[
     other("text", Odd, TEXT, plain),
     other("no type", Odd, "", plain),
     other("an empty type", Odd, "Content-Type:\r\n", plain),
-    other("two types", Odd, "Content-Type: text/plain\r\nContent-Type: application/x-www-form-urlencoded\r\n", plain),
-    other("two types in one", Opaque, "Content-Type: text/plain, application/x-www-form-urlencoded\r\n", plain),
+    other(
+        "two types",
+        Odd,
+        "Content-Type: text/plain\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+        plain,
+    ),
+    other(
+        "two types in one",
+        Opaque,
+        "Content-Type: text/plain, application/x-www-form-urlencoded\r\n",
+        plain,
+    ),
     other("octets", Opaque, "Content-Type: application/octet-stream\r\n", plain),
     other("XML", Opaque, "Content-Type: application/xml\r\n", |p| {
-        format!("<a>{}</a>", p.iter().map(|(n, v)| format!("<{n}>{v}</{n}>")).collect::<String>()).into()
+        format!("<a>{}</a>", p.iter().map(|(n, v)| format!("<{n}>{v}</{n}>")).collect::<String>())
+            .into()
     }),
     other("YAML", Opaque, "Content-Type: application/yaml\r\n", |p| {
         p.iter().map(|(n, v)| format!("{n}: {v}\n")).collect::<String>().into()
     }),
-    other("a type that is none", Opaque, "Content-Type: application/x-www-form-urlencodedx\r\n", plain),
-    other("ISO 8859-1", Odd, "Content-Type: application/x-www-form-urlencoded; charset=iso-8859-1\r\n", plain),
-    other("UTF-16 by name", Opaque, "Content-Type: application/x-www-form-urlencoded; charset=utf-16\r\n", |p| code_units(&plain(p), true)),
-    other("UTF-7", Opaque, "Content-Type: application/x-www-form-urlencoded; charset=utf-7\r\n", |p| names(p, |n| n.replace('_', "+AF8-"))),
-    other("EBCDIC", Opaque, "Content-Type: application/x-www-form-urlencoded; charset=ibm037\r\n", |p| ebcdic(&plain(p))),
-    other("a charset of RFC 2231", Opaque, "Content-Type: text/plain; charset*=us-ascii''ibm037\r\n", |p| ebcdic(&plain(p))),
+    other(
+        "a type that is none",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencodedx\r\n",
+        plain,
+    ),
+    other(
+        "ISO 8859-1",
+        Odd,
+        "Content-Type: application/x-www-form-urlencoded; charset=iso-8859-1\r\n",
+        plain,
+    ),
+    other(
+        "UTF-16 by name",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded; charset=utf-16\r\n",
+        |p| code_units(&plain(p), true),
+    ),
+    other(
+        "UTF-7",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded; charset=utf-7\r\n",
+        |p| names(p, |n| n.replace('_', "+AF8-")),
+    ),
+    other(
+        "EBCDIC",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded; charset=ibm037\r\n",
+        |p| ebcdic(&plain(p)),
+    ),
+    other(
+        "a charset of RFC 2231",
+        Opaque,
+        "Content-Type: text/plain; charset*=us-ascii''ibm037\r\n",
+        |p| ebcdic(&plain(p)),
+    ),
     // Codings.
-    other("gzip", Opaque, "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: gzip\r\n", |p| gzip(&plain(p))),
-    other("gzip that is none", Opaque, "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: gzip\r\n", plain),
-    other("gzip of JSON", Opaque, "Content-Type: application/json\r\nContent-Encoding: GZip\r\n", |p| gzip(json(p, str::to_owned).as_bytes())),
-    other("two codings", Opaque, "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity, gzip\r\n", |p| gzip(&plain(p))),
-    other("two fields of codings", Opaque, "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\nContent-Encoding: x-gzip\r\n", |p| gzip(&plain(p))),
+    other(
+        "gzip",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: gzip\r\n",
+        |p| gzip(&plain(p)),
+    ),
+    other(
+        "gzip that is none",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: gzip\r\n",
+        plain,
+    ),
+    other(
+        "gzip of JSON",
+        Opaque,
+        "Content-Type: application/json\r\nContent-Encoding: GZip\r\n",
+        |p| gzip(json(p, str::to_owned).as_bytes()),
+    ),
+    other(
+        "two codings",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity, gzip\r\n",
+        |p| gzip(&plain(p)),
+    ),
+    other(
+        "two fields of codings",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: identity\r\nContent-Encoding: x-gzip\r\n",
+        |p| gzip(&plain(p)),
+    ),
 ];

@@ -127,7 +127,6 @@ impl Way<'_> {
         // To HTTP/1.0 the end of a body is told by a length or not at all; and the library closes
         // after a `100 Continue` that it has passed on.
         let is_bounded = !request.is_http_10
-            || request.method == "HEAD"
             || matches!(self.case.answer.framing, Framing::None | Framing::Length(_));
         is_told && is_bounded && expectation(self, &request.sent("expect")).is_none()
     }

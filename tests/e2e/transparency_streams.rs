@@ -110,7 +110,11 @@ async fn websocket_frames_pass_both_ways_to_the_byte() {
         }
         assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "round {round}");
         drop(stream);
-        assert_eq!(timeout(PATIENCE, upstream).await.unwrap().unwrap(), Sum::of(&up), "round {round}");
+        assert_eq!(
+            timeout(PATIENCE, upstream).await.unwrap().unwrap(),
+            Sum::of(&up),
+            "round {round}"
+        );
     }
 }
 

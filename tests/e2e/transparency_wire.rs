@@ -297,7 +297,9 @@ pub fn written(
         head.extend_from_slice(name.as_bytes());
         head.extend_from_slice(random.pick(&[": ", ": ", ": ", ":", ":\t", ":  \t "]).as_bytes());
         head.extend_from_slice(value);
-        head.extend_from_slice(random.pick(&["\r\n", "\r\n", "\r\n", " \r\n", "\t \r\n"]).as_bytes());
+        head.extend_from_slice(
+            random.pick(&["\r\n", "\r\n", "\r\n", " \r\n", "\t \r\n"]).as_bytes(),
+        );
     }
     head.extend_from_slice(b"\r\n");
     let framed = match framing {

@@ -27,8 +27,8 @@ use tokio::time::{sleep, timeout};
 
 use self::order::{Order, Revoked};
 pub use self::status::{
-    Check, Configuration, ListenerStatus, Readiness, Reload, SigningKeyStatus, Status, StoreStatus,
-    VERSION, rfc3339_text,
+    Check, Configuration, FindingStatus, ListenerStatus, MissedKeyStatus, OverlayStatus, Readiness,
+    Reload, SigningKeyStatus, Status, StoreStatus, VERSION, rfc3339_text,
 };
 use crate::telemetry::metrics::Metrics;
 

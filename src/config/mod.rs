@@ -47,6 +47,9 @@ pub struct Config {
     pub upstream: Upstream,
     /// Our keys and grants are merged into the upstream's own documents.
     pub overlay: bool,
+    /// With overlay: where the upstream's keys are fetched from, where that is not behind
+    /// `endpoints.jwks`.
+    pub upstream_jwks: Option<Endpoint>,
     pub endpoints: Endpoints,
     pub policy: Arc<Policy>,
     /// In the order of the file.
@@ -76,6 +79,15 @@ impl Config {
                     || application.allows(grant_type::TOKEN_EXCHANGE)
                         && application.access_token.format == Format::Opaque
             })
+    }
+
+    /// The longest life of a token that is verified by our keys.
+    pub fn longest_token(&self) -> Duration {
+        let signed = self.policy.applications().filter(|application| {
+            application.allows(grant_type::TOKEN_EXCHANGE)
+                && application.access_token.format == Format::Jwt
+        });
+        signed.map(|application| application.access_token.lifetime).max().unwrap_or_default()
     }
 }
 

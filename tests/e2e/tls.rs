@@ -1,5 +1,6 @@
 //! TLS on both sides: HTTP/1.1 and HTTP/2 towards clients, verified towards the upstream.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,12 +64,20 @@ pub async fn connect(
     authority: &Authority,
     alpn: &[&[u8]],
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(cambio.address()).await.unwrap();
+    connect_to(cambio.address(), authority, alpn).await
+}
+
+pub async fn connect_to(
+    address: SocketAddr,
+    authority: &Authority,
+    alpn: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     authority.connector(alpn).connect(name, stream).await
 }
 
-async fn start(upstream: &str, more: &str) -> (Cambio, Authority) {
+pub async fn start(upstream: &str, more: &str) -> (Cambio, Authority) {
     let folder = folder();
     let authority = Authority::new();
     authority.write_leaf(folder.path());

@@ -6,6 +6,7 @@
     clippy::cloned_ref_to_slice_refs,
     clippy::doc_markdown,
     clippy::explicit_write,
+    clippy::format_collect,
     clippy::format_push_string,
     clippy::items_after_statements,
     clippy::match_wildcard_for_single_variants,

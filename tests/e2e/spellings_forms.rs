@@ -196,7 +196,7 @@ pub const FORMS: &[Form] = &[
     // Values.
     form("upper-case values", Odd, |p| values(p, |v| encoded(&v.to_ascii_uppercase()))),
     form("blanks around values", Odd, |p| {
-        joined(p, |n| n.to_owned(), |v| format!("%0a{}%0a%0b", encoded(v)), "&")
+        joined(p, str::to_owned, |v| format!("%0a{}%0a%0b", encoded(v)), "&")
     }),
     form("values in quotes", Odd, |p| values(p, |v| format!("\"{v}\""))),
     form("values that end with NUL", Odd, |p| values(p, |v| format!("{}%00x", encoded(v)))),

@@ -6,19 +6,20 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+type Pieces = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// An upstream that keeps every byte at once, and answers every request.
 pub struct Recorder {
     pub address: SocketAddr,
-    bytes: Arc<Mutex<Vec<Vec<u8>>>>,
-    bodies: Arc<Mutex<Vec<Vec<u8>>>>,
+    bytes: Pieces,
+    bodies: Pieces,
 }
 
 impl Recorder {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (bytes, bodies): (Arc<Mutex<Vec<Vec<u8>>>>, Arc<Mutex<Vec<Vec<u8>>>>) =
-            (Arc::default(), Arc::default());
+        let (bytes, bodies) = (Pieces::default(), Pieces::default());
         let (all, whole) = (Arc::clone(&bytes), Arc::clone(&bodies));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {

@@ -4,12 +4,9 @@
 //! `CAMBIO_REQUESTS` says how many (10000), `CAMBIO_SEED` with which random numbers; the seed is printed.
 //! `CAMBIO_CASE` runs one of them alone.
 
-use std::collections::HashMap;
-use std::io::Write as _;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,14 +14,14 @@ use h2::client::SendRequest;
 use http::{HeaderName, HeaderValue};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::transparency_message::{Speech, case};
 use super::transparency_record::{Record, is_without_body, upstream};
 use super::transparency_rules::Way;
-use super::transparency_wire::{Fields, Framing, Head, Sum, Wire, written};
+use super::transparency_wire::{Fields, Framing, Sum, Wire, written};
 use crate::random::{Random, setting};
 use crate::refresh_support::{Client, furnish, lines, stand_in, subject_token};
 use crate::support::{Cambio, folder};

@@ -167,7 +167,9 @@ fn request(random: &mut Random, id: u64, speech: Speech) -> Request {
     }
     shuffle(random, &mut fields);
     if speech == Speech::Http2 {
-        fields.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
+        for (name, _) in &mut fields {
+            name.make_ascii_lowercase();
+        }
     }
     Request { speech, method, target, host, is_http_10, fields, framing, body, is_read }
 }

@@ -20,9 +20,9 @@ const ENOUGH: usize = 20;
 
 /// What reached the upstream.
 #[derive(Debug)]
-struct Arrived {
-    head: Head,
-    body: Sum,
+pub struct Arrived {
+    pub head: Head,
+    pub body: Sum,
 }
 
 /// What both ends know and count.
@@ -70,8 +70,8 @@ impl Record {
             Ok(arrived) => {
                 let line = way.request_line();
                 if arrived.head.start != line {
-                    let (line, came) = (line.escape_ascii(), arrived.head.start.escape_ascii());
-                    found.push(format!("the request line: {line} became {came}"));
+                    let there = arrived.head.start.escape_ascii();
+                    found.push(format!("the request line: {} became {there}", line.escape_ascii()));
                 }
                 let sent = Sum::of(&case.request.body.bytes());
                 if sent != arrived.body {

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use super::transparency_message::{Case, Request, Speech};
 use super::transparency_wire::{Fields, Framing, Head};
 
+/// What a field is replaced by, from what was sent of it.
+type Put = fn(&Way, &[&[u8]]) -> Option<Vec<u8>>;
+
 /// What becomes of a field.
 enum Change {
     /// It ends here.
     Ends,
     /// This comes in its place, or nothing. What was sent is at hand.
-    Instead(fn(&Way, &[&[u8]]) -> Option<Vec<u8>>),
+    Instead(Put),
     /// It arrives, and after it one more of that name.
     OneMore(fn(&Way) -> &'static str),
     /// From HTTP/2 its values arrive as one. HTTP/1 is left as it is.
@@ -46,9 +49,9 @@ const OF_REQUESTS: &[Rule] = &[
     Rule("cookie", Joined, "RFC 9113 §8.2.3: HTTP/1 takes one field"),
     Rule("max-forwards", Instead(hops), "RFC 9110 §7.6.2"),
     Rule("via", OneMore(via_upstream), "RFC 9110 §7.6.3"),
-    Rule("forwarded", Instead(forwarded), "RFC 7239: ours, nobody else's"),
-    Rule("x-forwarded-for", Instead(|_, _| some("127.0.0.1")), "ours, nobody else's"),
-    Rule("x-forwarded-proto", Instead(|way, _| some(way.scheme)), "ours, nobody else's"),
+    Rule("forwarded", Instead(|way, _| Some(forwarded(way))), "RFC 7239: ours, nobody else's"),
+    Rule("x-forwarded-for", Instead(|_, _| Some("127.0.0.1".into())), "ours, nobody else's"),
+    Rule("x-forwarded-proto", Instead(|way, _| Some(way.scheme.into())), "ours, nobody else's"),
     Rule("x-forwarded-host", Instead(|way, _| way.request().host_bytes()), "ours, nobody else's"),
     Rule("x-forwarded-*", Ends, "nobody is to be told such things by a client"),
 ];
@@ -132,7 +135,7 @@ impl Way<'_> {
     }
 
     fn compare(&self, rules: &[Rule], sent: &Fields, arrived: &Fields) -> Vec<String> {
-        let named = nominated(sent);
+        let nominated = nominated(sent);
         let expected = grouped(sent);
         let mut arrived = grouped(arrived);
         let mut found = Vec::new();
@@ -143,7 +146,7 @@ impl Way<'_> {
         for name in names {
             let own = expected.get(&name).map_or(&[][..], |own| &own[..]);
             let came = arrived.remove(&name).unwrap_or_default();
-            let rule = rules.iter().find(|rule| rule.is_about(&name, &named));
+            let rule = rules.iter().find(|rule| rule.is_about(&name, &nominated));
             let values: Vec<&[u8]> = own.iter().map(|(_, value)| *value).collect();
             let plain: Vec<&[u8]> = came.iter().map(|(_, value)| *value).collect();
             let is_right = match rule.map(|rule| &rule.1) {
@@ -230,16 +233,12 @@ impl Request {
     }
 }
 
-fn some(text: &str) -> Option<Vec<u8>> {
-    Some(text.as_bytes().to_vec())
-}
-
 /// An upstream that does not wait for a body, or expects none, may take it for the next request.
 fn closes_upstream(way: &Way, _: &[&[u8]]) -> Option<Vec<u8>> {
     let request = way.request();
     let expects = expectation(way, &request.sent("expect")).is_some();
     let is_odd = request.is_bodiless() && request.may_have_body();
-    if expects || is_odd { some("close") } else { None }
+    if expects || is_odd { Some("close".into()) } else { None }
 }
 
 fn length_upstream(way: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {
@@ -249,7 +248,7 @@ fn length_upstream(way: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {
     let is_empty = request.body.is_empty();
     // Some servers insist on a length where there is no body.
     if is_chunkless || (is_dataless && is_empty && !request.is_bodiless()) {
-        return some("0");
+        return Some("0".into());
     }
     sent.first().map(|length| length.to_vec())
 }
@@ -262,7 +261,7 @@ fn coding_upstream(way: &Way, _: &[&[u8]]) -> Option<Vec<u8>> {
         Framing::None => way.is_http_2() && !request.body.is_empty(),
         Framing::Length(_) | Framing::Close => false,
     };
-    if is_chunked { some("chunked") } else { None }
+    if is_chunked { Some("chunked".into()) } else { None }
 }
 
 fn expectation(way: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {
@@ -277,7 +276,7 @@ fn hops(way: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {
     let sent = std::str::from_utf8(sent.first()?).unwrap();
     let hops: u32 = sent.parse().unwrap();
     let is_counted = way.request().method == "OPTIONS";
-    some(&(if is_counted { hops - 1 } else { hops }).to_string())
+    Some((if is_counted { hops - 1 } else { hops }).to_string().into_bytes())
 }
 
 fn via_upstream(way: &Way) -> &'static str {
@@ -288,16 +287,16 @@ fn via_upstream(way: &Way) -> &'static str {
     }
 }
 
-fn forwarded(way: &Way, _: &[&[u8]]) -> Option<Vec<u8>> {
+fn forwarded(way: &Way) -> Vec<u8> {
     let host = way.request().host.as_ref().map(|host| format!("host=\"{host}\";"));
-    some(&format!("for=127.0.0.1;{}proto={}", host.unwrap_or_default(), way.scheme))
+    format!("for=127.0.0.1;{}proto={}", host.unwrap_or_default(), way.scheme).into_bytes()
 }
 
 fn closes_downstream(way: &Way, _: &[&[u8]]) -> Option<Vec<u8>> {
     match (way.is_http_2(), way.keeps()) {
         (true, _) => None,
-        (_, true) => some("keep-alive"),
-        (_, false) => some("close"),
+        (_, true) => Some("keep-alive".into()),
+        (_, false) => Some("close".into()),
     }
 }
 
@@ -309,7 +308,7 @@ fn length_downstream(_: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {
 fn coding_downstream(way: &Way, _: &[&[u8]]) -> Option<Vec<u8>> {
     let is_chunked = matches!(way.case.answer.framing, Framing::Chunked | Framing::Close);
     let is_known = !way.is_http_2() && !way.request().is_http_10;
-    if is_chunked && is_known { some("chunked") } else { None }
+    if is_chunked && is_known { Some("chunked".into()) } else { None }
 }
 
 fn via_downstream(way: &Way) -> &'static str {

@@ -27,11 +27,11 @@ fn frames(random: &mut Random, is_client: bool) -> Vec<u8> {
         match length {
             0..126 => out.push(mask | u8::try_from(length).unwrap()),
             126..65_536 => {
-                out.push(mask | 126);
+                out.push(mask | 0x7e);
                 out.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
             }
             _ => {
-                out.push(mask | 127);
+                out.push(mask | 0x7f);
                 out.extend_from_slice(&(length as u64).to_be_bytes());
             }
         }
@@ -174,9 +174,10 @@ async fn an_early_answer_reaches_a_client_that_sends_five_mebibytes() {
             let cambio = Cambio::start(&format!("http://{address}"), "").await;
             let stream = TcpStream::connect(cambio.address()).await.unwrap();
             let (from, mut to) = tokio::io::split(stream);
-            let framing = match is_chunked {
-                true => "Transfer-Encoding: chunked".to_owned(),
-                false => format!("Content-Length: {}", body.len()),
+            let framing = if is_chunked {
+                "Transfer-Encoding: chunked".to_owned()
+            } else {
+                format!("Content-Length: {}", body.len())
             };
             let head = format!("PUT /up HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
             let sent = body.clone();

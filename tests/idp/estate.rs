@@ -1,0 +1,203 @@
+//! An identity provider, a trusted token issuer, and Cambio as a process between them, each knowing the
+//! others by their real addresses.
+
+use cambio::clock;
+use cambio::dev::issuer::StandInIssuer;
+use cambio::jwt::algorithm::Algorithm;
+use reqwest::header::{CONTENT_TYPE, HOST};
+use reqwest::redirect::Policy;
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::answered::{Answered, Tokens};
+use crate::idp::{Facts, Idp, Kind, secret};
+use crate::port::Port;
+use crate::process::{Serving, cambio};
+use crate::stage::{AUDIENCE, write};
+
+/// The form of minted access tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Jwt,
+    Opaque,
+}
+
+/// Cambio in front of an identity provider whose own clients are its applications.
+pub struct Estate {
+    pub facts: Facts,
+    pub idp: Idp,
+    pub http: reqwest::Client,
+    pub serving: Serving,
+    issuer: StandInIssuer,
+    port: Port,
+    _folder: TempDir,
+}
+
+/// Somebody who calls the identity provider: as ever, or through Cambio.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    http: reqwest::Client,
+    origin: String,
+    host: String,
+}
+
+impl Caller {
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.origin)).header(HOST, &self.host)
+    }
+
+    pub fn post(&self, path: &str, form: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.to_owned())
+    }
+
+    pub async fn get(&self, path: &str) -> Answered {
+        Answered::to(self.request(Method::GET, path)).await
+    }
+
+    /// A form by a client that authenticates by Basic.
+    pub async fn ask(&self, client: &str, secret: &str, path: &str, form: &str) -> Answered {
+        Answered::to(self.post(path, form).basic_auth(client, Some(secret))).await
+    }
+}
+
+impl Estate {
+    pub async fn of(kind: Kind) -> Self {
+        Self::with(kind, Form::Jwt).await
+    }
+
+    pub async fn with(kind: Kind, form: Form) -> Self {
+        // Fails only where another test has done it already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let port = Port::reserve();
+        let idp = Idp::start(kind, &port.origin()).await;
+        let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        let facts = idp.facts().clone();
+        let generate = ["keys", "generate", "--algorithm", "ES256", "--out", "signing.pem"];
+        cambio(folder.path(), &generate).await;
+        write(&folder, "secret", &secret(facts.application));
+        let text = settings(&facts, &port) + &entries(&facts, &issuer.issuer(), form);
+        write(&folder, "cambio.yaml", &text);
+        cambio(folder.path(), &["check", "--config", "cambio.yaml"]).await;
+        let serving = Serving::start(folder.path()).await;
+        let http = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
+            .build()
+            .unwrap();
+        Self { facts, idp, http, serving, issuer, port, _folder: folder }
+    }
+
+    /// Where Cambio listens, and how all know the identity provider.
+    pub fn origin(&self) -> String {
+        self.port.origin()
+    }
+
+    /// Past Cambio, with the name that the identity provider is known by.
+    pub fn alone(&self) -> Caller {
+        let (http, origin) = (self.http.clone(), self.facts.origin.clone());
+        Caller { http, origin, host: self.port.authority() }
+    }
+
+    pub fn through(&self) -> Caller {
+        let (http, origin) = (self.http.clone(), self.port.origin());
+        Caller { http, origin, host: self.port.authority() }
+    }
+
+    pub async fn introspect(&self, client: &str, token: &str) -> Answered {
+        let form = format!("token={token}");
+        self.through().ask(client, &secret(client), self.facts.introspection, &form).await
+    }
+
+    pub async fn revoke(&self, client: &str, token: &str) -> Answered {
+        let form = format!("token={token}");
+        self.through().ask(client, &secret(client), self.facts.revocation, &form).await
+    }
+
+    /// A form that asks for an exchange of a token of the trusted issuer, for this audience.
+    pub fn exchange_form(&self, audience: &str) -> String {
+        let now = clock::now().as_secs();
+        let claims = self.issuer.claims("alice", &self.facts.issuer, now);
+        url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+            .append_pair("subject_token", &self.issuer.mint(Algorithm::ES256, &claims).unwrap())
+            .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
+            .append_pair("audience", audience)
+            .finish()
+    }
+
+    /// What a client gets for such a form.
+    pub async fn exchange_as(&self, client: &str, secret: &str) -> Answered {
+        let form = self.exchange_form(AUDIENCE);
+        self.through().ask(client, secret, self.facts.token, &form).await
+    }
+
+    /// What the application gets for this audience.
+    pub async fn exchange(&self, audience: &str) -> Tokens {
+        let (client, form) = (self.facts.application, self.exchange_form(audience));
+        Tokens::of(&self.through().ask(client, &secret(client), self.facts.token, &form).await)
+    }
+
+    pub async fn refresh(&self, token: &str) -> Answered {
+        let client = self.facts.application;
+        let form = format!("grant_type=refresh_token&refresh_token={token}");
+        self.through().ask(client, &secret(client), self.facts.token, &form).await
+    }
+
+    pub async fn document(&self, path: &str) -> Value {
+        self.through().get(path).await.json()
+    }
+}
+
+/// All but the entries of issuers and applications.
+fn settings(facts: &Facts, port: &Port) -> String {
+    let Facts { origin, issuer, token, jwks, metadata, introspection, revocation, .. } = facts;
+    let address = port.authority();
+    format!(
+        "\
+listen: [{{ address: {address} }}]
+admin: {{ address: 127.0.0.1:0 }}
+upstream: {{ url: {origin} }}
+authorization_server:
+  issuer: {issuer}
+  overlay: true
+  endpoints:
+    token: [{token}]
+    jwks: {jwks}
+    metadata: [{metadata}]
+    introspection: {introspection}
+    revocation: {revocation}
+signing_keys:
+  - {{ algorithm: ES256, private_key: {{ file: signing.pem }} }}
+"
+    )
+}
+
+fn entries(facts: &Facts, partner: &str, form: Form) -> String {
+    let format = match form {
+        Form::Jwt => "jwt",
+        Form::Opaque => "opaque",
+    };
+    let Facts { application, resource_server, stranger, .. } = facts;
+    format!(
+        "\
+trusted_token_issuers:
+  - {{ name: partner, issuer: {partner}, discovery: true }}
+applications:
+  - client_id: {application}
+    client_secret: {{ file: secret }}
+    type: traditional_web
+    allowed_grant_types: [urn:ietf:params:oauth:grant-type:token-exchange, refresh_token]
+    audiences: [{AUDIENCE}, {stranger}]
+    access_token: {{ format: {format} }}
+resource_servers:
+  - {{ client_id: {resource_server}, audiences: [{AUDIENCE}] }}
+"
+    )
+}

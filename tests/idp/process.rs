@@ -1,0 +1,63 @@
+//! The program itself: its commands, and a server that runs.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long it may take to say something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cambio"));
+    command.args(arguments).current_dir(folder).env("XDG_RUNTIME_DIR", folder).kill_on_drop(true);
+    for name in ["CAMBIO_LOG", "CAMBIO_LOG_FORMAT", "CAMBIO_CONFIG"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command of the program in a folder. It must succeed. Returns what it prints.
+pub async fn cambio(folder: &Path, arguments: &[&str]) -> String {
+    let output = command(folder, arguments).stdout(Stdio::piped()).output().await.unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}\n{printed}{said}", output.status);
+    printed
+}
+
+/// `cambio serve` as a process. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Serving {
+    _process: Child,
+    /// Where it listens for operators.
+    pub admin: String,
+}
+
+impl Serving {
+    /// Under `cambio.yaml` in a folder. It listens when this returns.
+    pub async fn start(folder: &Path) -> Self {
+        let mut process = command(folder, &["serve", "--config", "cambio.yaml"]).spawn().unwrap();
+        let mut said = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut seen = String::new();
+        let admin = loop {
+            let line = timeout(PATIENCE, said.next_line()).await.expect("it says nothing").unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended\n{seen}"));
+            let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
+            // The last that it says of its listeners.
+            if parsed["message"] == "listening for operators" {
+                break format!("http://{}", parsed["address"].as_str().unwrap());
+            }
+            seen += &line;
+            seen.push('\n');
+        };
+        // A pipe that nobody reads would stop it.
+        tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+        Self { _process: process, admin }
+    }
+}

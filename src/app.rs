@@ -9,6 +9,7 @@ pub mod handover;
 mod keeper;
 mod listen;
 pub mod revoke;
+pub mod survey;
 pub mod watch;
 
 use std::collections::HashMap;

@@ -65,16 +65,22 @@ fn generate(algorithm: Algorithm, out: &Path) -> Exit {
     let Ok(key) = SigningKey::from_pkcs8_pem(pem.as_bytes(), algorithm, None, None) else {
         return fail("the key could not be read back");
     };
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(out)
-        .and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()));
-    match written {
+    match write_new(out, pem.as_bytes()) {
         Ok(()) => print(&format!("{}\n", key.kid())),
-        Err(error) => fail(&format!("{}: {}", out.display(), why(error.kind()))),
+        Err(why) => fail(&why),
     }
+}
+
+/// Writes a file that nobody else may read. It must be new, and there is all of it or none.
+pub(super) fn write_new(path: &Path, content: &[u8]) -> Result<(), String> {
+    let why = |error: std::io::Error| format!("{}: {}", path.display(), why(error.kind()));
+    let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = new.map_err(why)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(path);
+        why(error)
+    })
 }
 
 fn why(kind: ErrorKind) -> String {

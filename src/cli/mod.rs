@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dev;
 pub mod hash_secret;
+pub mod init;
 pub mod keys;
 pub mod revoke;
 pub mod schema;
@@ -50,6 +51,8 @@ enum Command {
         #[arg(long)]
         upgrade: bool,
     },
+    /// Write a configuration for an identity provider, by its metadata
+    Init(init::Arguments),
     /// Run on loopback between a stand-in identity provider and a stand-in token issuer
     Dev {
         /// Perform one exchange, print both tokens decoded, and exit
@@ -91,6 +94,7 @@ pub fn run() -> ExitCode {
     let Cambio { command } = Cambio::parse();
     let exit = match command {
         Command::Serve { config, upgrade } => serve::run(&config.path, upgrade),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Dev { once } => dev::run(once),
         Command::Check { config } => check::run(&config.path),
         Command::Revoke { config, revocation } => revoke::run(&config.path, revocation),

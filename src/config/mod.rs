@@ -6,11 +6,13 @@ mod check;
 mod deserializer;
 mod document;
 mod fault;
+pub mod profile;
 mod raw;
 mod scalar;
 mod schema;
 mod shape;
 mod suggestion;
+pub mod well_known;
 
 pub use document::MAX_BYTES;
 pub use fault::{Fault, Severity};

@@ -10,7 +10,7 @@ use serde::de::{Deserializer, Error as _};
 use super::shape::Field;
 
 /// The longest text that a setting takes, in bytes.
-const MAX_TEXT: usize = 2048;
+pub(super) const MAX_TEXT: usize = 2048;
 
 /// Text of one line: not empty, without control characters.
 pub(super) struct Text(String);

@@ -32,6 +32,8 @@ pub(super) struct Get<'a> {
     pub(super) bearer_token: Option<&'a SecretString>,
     /// Of what is at hand.
     pub(super) etag: Option<&'a HeaderValue>,
+    /// Sent as well.
+    pub(super) fields: HeaderMap,
 }
 
 /// What came.
@@ -65,7 +67,8 @@ impl Http {
         let mut request = client
             .get(get.url.clone())
             .header(ACCEPT, get.accept)
-            .header(ACCEPT_ENCODING, "identity");
+            .header(ACCEPT_ENCODING, "identity")
+            .headers(get.fields);
         if let Some(etag) = get.etag {
             request = request.header(IF_NONE_MATCH, etag);
         }

@@ -3,6 +3,7 @@
 mod error;
 mod fetch;
 mod freshness;
+pub mod inquiry;
 mod issuer;
 mod source;
 mod status;
@@ -10,6 +11,7 @@ mod status;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use self::error::KeyError;
 use self::fetch::Http;
 use self::issuer::{FetchedIssuer, KeyCache, Parts, Seed, key_cache};
 use self::source::Source;

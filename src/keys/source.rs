@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use rustls_pki_types::CertificateDer;
 use secrecy::ExposeSecret as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::{Host, Url};
 
 use super::error::KeyError;
@@ -16,7 +16,7 @@ use crate::config::{Discovery, Endpoint};
 use crate::jwt::json;
 use crate::jwt::key_set::{KeyRefused, KeySet, KeySetError, SkippedKey, VerificationKey};
 
-const ACCEPT_JWKS: &str = "application/jwk-set+json, application/json";
+pub(super) const ACCEPT_JWKS: &str = "application/jwk-set+json, application/json";
 const ACCEPT_METADATA: &str = "application/json";
 
 /// A place that keys are fetched from.
@@ -100,7 +100,10 @@ impl Source {
             }
         };
         let etag = at_hand.filter(|at_hand| at_hand.url == *url).and_then(|own| own.etag.as_ref());
-        match http.get(Get { url, accept: ACCEPT_JWKS, bearer_token, etag }).await? {
+        match http
+            .get(Get { url, accept: ACCEPT_JWKS, bearer_token, etag, fields: HeaderMap::new() })
+            .await?
+        {
             Answer::NotModified { ttl } => Ok(Fetched::NotModified(ttl)),
             Answer::Document { body, etag, ttl } => {
                 let (keys, skipped) = KeySet::from_jwks(&body).map_err(|error| {
@@ -140,19 +143,28 @@ async fn discover(discovery: &Discovery, http: &Arc<Http>) -> Result<Url, KeyErr
 }
 
 async fn jwks_uri(discovery: &Discovery, url: &Url, http: &Arc<Http>) -> Result<Url, KeyError> {
-    let get = Get { url, accept: ACCEPT_METADATA, bearer_token: None, etag: None };
-    let body = match http.get(get).await {
-        Ok(Answer::Document { body, .. }) => body,
-        Ok(Answer::NotModified { .. }) | Err(KeyError::Set(_)) => return Err(KeyError::Metadata),
-        Err(error) => return Err(error),
-    };
-    let metadata = json::parse_object(&body).map_err(|_| KeyError::Metadata)?;
+    let metadata = metadata(url, HeaderMap::new(), http).await?;
     // To the byte, or one issuer could speak for another.
     if metadata.get("issuer").and_then(Value::as_str) != Some(&discovery.issuer) {
         return Err(KeyError::MetadataIssuer);
     }
     let jwks_uri = metadata.get("jwks_uri").and_then(Value::as_str).ok_or(KeyError::Metadata)?;
     permitted(discovery, jwks_uri).ok_or(KeyError::JwksUri)
+}
+
+/// A metadata document, whosesoever it is. `fields` are sent with the request.
+pub(super) async fn metadata(
+    url: &Url,
+    fields: HeaderMap,
+    http: &Arc<Http>,
+) -> Result<Map<String, Value>, KeyError> {
+    let get = Get { url, accept: ACCEPT_METADATA, bearer_token: None, etag: None, fields };
+    let body = match http.get(get).await {
+        Ok(Answer::Document { body, .. }) => body,
+        Ok(Answer::NotModified { .. }) | Err(KeyError::Set(_)) => return Err(KeyError::Metadata),
+        Err(error) => return Err(error),
+    };
+    json::parse_object(&body).map_err(|_| KeyError::Metadata)
 }
 
 /// A URL that was learnt is followed only where the configuration could have meant it, so that

@@ -29,6 +29,7 @@ mod golden;
 mod inquiry;
 mod issued;
 mod outcomes;
+mod profile;
 mod properties;
 mod recognise;
 mod recognise_refresh;

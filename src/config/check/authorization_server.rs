@@ -114,9 +114,8 @@ impl Taken<'_, '_> {
             return None;
         }
         // Of one kind there may be two spellings, such as with a slash at the end and without.
-        let plain = |path: &str| path.trim_end_matches('/').to_ascii_lowercase();
         let same = |(other, taken, _): &&(&str, String, NodeId)| {
-            taken == path || *other != purpose && plain(taken) == plain(path)
+            taken == path || *other != purpose && are_alike(taken, path)
         };
         if let Some((other, _, first)) = self.paths.iter().find(same) {
             let line = self.check.line(*first);
@@ -131,8 +130,13 @@ impl Taken<'_, '_> {
     }
 }
 
+/// Whether a router may take two paths for one.
+pub(in crate::config) fn are_alike(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/').eq_ignore_ascii_case(other.trim_end_matches('/'))
+}
+
 /// Why a path could be spelt in another way, or is none.
-fn not_normal(path: &str) -> Option<&'static str> {
+pub(in crate::config) fn not_normal(path: &str) -> Option<&'static str> {
     if !path.starts_with('/') {
         return Some("must be a path that begins with /");
     }

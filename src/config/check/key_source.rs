@@ -14,6 +14,7 @@ use crate::config::raw::{
     self, CertificateSource, FetchedJwks, FileReference, JwksEndpoint, TrustedTokenIssuer,
 };
 use crate::config::scalar::OneOrMany;
+use crate::config::well_known;
 use crate::config::{Discovery, Endpoint, FixedKeys, KeySource};
 use crate::jwt::algorithm::AlgorithmSet;
 use crate::jwt::certificate::{Certificate, CertificateError};
@@ -230,18 +231,13 @@ fn metadata_urls(issuer: &str) -> Vec<Url> {
     }) else {
         return Vec::new();
     };
-    let path = url.path().trim_end_matches('/').to_owned();
-    [
-        format!("{path}/.well-known/openid-configuration"),
-        format!("/.well-known/oauth-authorization-server{path}"),
-    ]
-    .into_iter()
-    .map(|path| {
+    let places = well_known::of_issuer(url.path());
+    let place = |path: String| {
         let mut url = url.clone();
         url.set_path(&path);
         url
-    })
-    .collect()
+    };
+    places.into_iter().map(place).collect()
 }
 
 /// The day of a timestamp, to be read by people.

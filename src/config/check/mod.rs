@@ -3,7 +3,7 @@
 #![expect(clippy::ref_option, reason = "the shapes own their options, and are only looked at")]
 
 mod applications;
-mod authorization_server;
+pub(super) mod authorization_server;
 mod certificates;
 mod issuers;
 mod key_source;
@@ -13,7 +13,7 @@ mod resource_servers;
 mod signing;
 mod store;
 mod tokens;
-mod url;
+pub(super) mod url;
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;

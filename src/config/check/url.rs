@@ -32,7 +32,7 @@ pub(super) const REDIS: Kind = Kind {
 };
 
 /// Whether only this machine can be meant.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub(in crate::config) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         // Under a scheme that is not the web's, an IPv4 address counts as a name.
         Some(Host::Domain(name)) => {
@@ -45,7 +45,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 }
 
 /// Whether what comes from there comes unaltered.
-pub(super) fn is_protected(url: &Url) -> bool {
+pub(in crate::config) fn is_protected(url: &Url) -> bool {
     url.scheme() == "https" || url.scheme() == "http" && is_loopback(url)
 }
 

@@ -59,9 +59,9 @@ impl Answered {
             .filter(|(name, _)| !OF_THE_CONNECTION.contains(&name.as_str()))
             .map(|(name, value)| {
                 let value = value.to_str().unwrap();
-                match name {
-                    &SET_COOKIE => format!("{name}: {}", cookie(value)),
-                    &LOCATION => format!("{name}: {}", masked(value)),
+                match *name {
+                    SET_COOKIE => format!("{name}: {}", cookie(value)),
+                    LOCATION => format!("{name}: {}", masked(value)),
                     _ => format!("{name}: {value}"),
                 }
             })

@@ -1,4 +1,4 @@
-//! A resource server in C: Apache with mod_oauth2, which learns of its authorization server by the
+//! A resource server in C: Apache with `mod_oauth2`, which learns of its authorization server by the
 //! issuer alone.
 
 use std::fmt::Write as _;

@@ -31,7 +31,7 @@ pub struct Estate {
     pub serving: Serving,
     issuer: StandInIssuer,
     port: Port,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Somebody who calls the identity provider: as ever, or through Cambio.
@@ -76,11 +76,9 @@ impl Estate {
         let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
         let folder = TempDir::new().unwrap();
         let facts = idp.facts().clone();
-        let generate = ["keys", "generate", "--algorithm", "ES256", "--out", "signing.pem"];
-        cambio(folder.path(), &generate).await;
+        init(&folder, &facts, &port).await;
         write(&folder, "secret", &secret(facts.application));
-        let text = settings(&facts, &port) + &entries(&facts, &issuer.issuer(), form);
-        write(&folder, "cambio.yaml", &text);
+        append(&folder, &entries(&facts, &issuer.issuer(), form));
         cambio(folder.path(), &["check", "--config", "cambio.yaml"]).await;
         let serving = Serving::start(folder.path()).await;
         let http = reqwest::Client::builder()
@@ -91,12 +89,18 @@ impl Estate {
             .no_zstd()
             .build()
             .unwrap();
-        Self { facts, idp, http, serving, issuer, port, _folder: folder }
+        Self { facts, idp, http, serving, issuer, port, folder }
     }
 
     /// Where Cambio listens, and how all know the identity provider.
     pub fn origin(&self) -> String {
         self.port.origin()
+    }
+
+    /// Ends Cambio and starts it again, which then knows what is on disk alone.
+    pub async fn restart(&mut self) {
+        self.serving.end().await;
+        self.serving = Serving::start(self.folder.path()).await;
     }
 
     /// Past Cambio, with the name that the identity provider is known by.
@@ -155,28 +159,22 @@ impl Estate {
     }
 }
 
-/// All but the entries of issuers and applications.
-fn settings(facts: &Facts, port: &Port) -> String {
-    let Facts { origin, issuer, token, jwks, metadata, introspection, revocation, .. } = facts;
-    let address = port.authority();
-    format!(
-        "\
-listen: [{{ address: {address} }}]
-admin: {{ address: 127.0.0.1:0 }}
-upstream: {{ url: {origin} }}
-authorization_server:
-  issuer: {issuer}
-  overlay: true
-  endpoints:
-    token: [{token}]
-    jwks: {jwks}
-    metadata: [{metadata}]
-    introspection: {introspection}
-    revocation: {revocation}
-signing_keys:
-  - {{ algorithm: ES256, private_key: {{ file: signing.pem }} }}
-"
-    )
+/// Has `cambio init` find out what there is to know.
+async fn init(folder: &TempDir, facts: &Facts, port: &Port) {
+    let path = facts.issuer.strip_prefix(&port.origin()).unwrap();
+    let upstream = format!("{}{path}", facts.origin);
+    let (listen, public) = (port.authority(), port.origin());
+    let arguments =
+        ["init", "--upstream", &upstream, "--listen", &listen, "--admin", "127.0.0.1:0"];
+    cambio(folder.path(), &[&arguments[..], &["--public-url", &public]].concat()).await;
+}
+
+/// To the configuration that `cambio init` wrote.
+fn append(folder: &TempDir, entries: &str) {
+    let path = folder.path().join("cambio.yaml");
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(!written.contains("ATTENTION"), "{written}");
+    std::fs::write(path, written + entries).unwrap();
 }
 
 fn entries(facts: &Facts, partner: &str, form: Form) -> String {

@@ -6,89 +6,121 @@ use crate::idp::{Facts, Kind, secret};
 use crate::login::log_in;
 use crate::provider::BY_POST;
 
-/// The names of steps, and what each was answered.
-type Steps = Vec<(String, Answered)>;
+/// What was asked, and what was answered.
+struct Step {
+    name: String,
+    /// Whether the identity provider grants it, which is asserted so that the comparison shows
+    /// something.
+    is_granted: bool,
+    answer: Answered,
+}
 
-/// Each step is answered in the same way, and by each name at least one is granted.
-#[track_caller]
-fn assert_same(alone: &Steps, through: &Steps, granted: &[&str]) {
-    assert_eq!(alone.len(), through.len());
-    for ((name, alone), (_, through)) in alone.iter().zip(through) {
-        assert_eq!(through.shape(), alone.shape(), "{name}");
-        assert_eq!(through.field("cambio-decision"), None, "{name}");
-        // The rest must be refused: else the comparison shows nothing.
-        let expected = granted.contains(&name.as_str());
-        assert_eq!(alone.status < 400, expected, "{name}: {}", alone.shape());
+impl Step {
+    fn granted(name: &str, answer: Answered) -> Self {
+        Self { name: name.to_owned(), is_granted: true, answer }
+    }
+
+    fn refused(name: &str, answer: Answered) -> Self {
+        Self { name: name.to_owned(), is_granted: false, answer }
     }
 }
 
-async fn client_credentials(caller: &Caller, facts: &Facts) -> Steps {
+/// Each step is answered in the same way.
+#[track_caller]
+fn assert_same(alone: &[Step], through: &[Step]) {
+    assert_eq!(alone.len(), through.len());
+    for (alone, through) in alone.iter().zip(through) {
+        let name = &alone.name;
+        assert_eq!(through.answer.shape(), alone.answer.shape(), "{name}");
+        assert_eq!(through.answer.field("cambio-decision"), None, "{name}");
+        let is_granted = alone.answer.status < 400;
+        assert_eq!(is_granted, alone.is_granted, "{name}: {}", alone.answer.shape());
+    }
+}
+
+async fn client_credentials(caller: &Caller, facts: &Facts, kind: Kind) -> Vec<Step> {
     let (path, client) = (facts.token, facts.application);
     let right = secret(client);
     let form = "grant_type=client_credentials&scope=svc";
-    let in_body = |id: &str, secret: &str| {
-        caller.post(path, &format!("{form}&client_id={id}&client_secret={secret}"))
+    let twice = "grant_type=client_credentials&grant_type=client_credentials";
+    let by_basic =
+        async |id: &str, secret: &str, form: &str| caller.ask(id, secret, path, form).await;
+    let in_body = async |id: &str, secret: &str| {
+        let form = format!("{form}&client_id={id}&client_secret={secret}");
+        Answered::to(caller.post(path, &form)).await
     };
-    let mut steps = Steps::new();
-    for (name, secret, form) in [
-        ("by Basic", right.as_str(), form),
-        ("wrong secret", "wrong", form),
-        ("empty secret", "", form),
-        ("unknown grant", &right, "grant_type=urn:example:other"),
-        ("no grant", &right, "scope=svc"),
-        ("two grants", &right, "grant_type=client_credentials&grant_type=client_credentials"),
-        ("a scope that it has not", &right, "grant_type=client_credentials&scope=everything"),
-    ] {
-        steps.push((name.to_owned(), caller.ask(client, secret, path, form).await));
-    }
-    let other = if facts.issuer.ends_with("/oidc") { client } else { BY_POST };
-    steps.push(("in the body".to_owned(), Answered::to(in_body(other, &secret(other))).await));
-    steps.push(("wrong, in the body".to_owned(), Answered::to(in_body(other, "wrong")).await));
-    steps.push(("nobody".to_owned(), caller.ask("nobody", "x", path, form).await));
-    steps.push(("no client".to_owned(), Answered::to(caller.post(path, form)).await));
-    steps
+    let other = match kind {
+        Kind::Glewlwyd => client,
+        Kind::OidcProvider | Kind::OidcProviderOpaque => BY_POST,
+    };
+    vec![
+        Step::granted("by Basic", by_basic(client, &right, form).await),
+        Step::granted("in the body", in_body(other, &secret(other)).await),
+        Step::granted(
+            "more scope",
+            by_basic(client, &right, &format!("{form}%20everything")).await,
+        ),
+        Step::refused("wrong secret", by_basic(client, "wrong", form).await),
+        Step::refused("empty secret", by_basic(client, "", form).await),
+        Step::refused("wrong secret in the body", in_body(other, "wrong").await),
+        Step::refused("nobody", by_basic("nobody", "x", form).await),
+        Step::refused("no client", Answered::to(caller.post(path, form)).await),
+        Step::refused("unknown grant", by_basic(client, &right, "grant_type=urn:example:x").await),
+        Step::refused("no grant", by_basic(client, &right, "scope=svc").await),
+        Step::refused("two grants", by_basic(client, &right, twice).await),
+    ]
 }
 
 async fn client_credentials_are_unchanged(kind: Kind) {
     let estate = Estate::of(kind).await;
-    let alone = client_credentials(&estate.alone(), &estate.facts).await;
-    let through = client_credentials(&estate.through(), &estate.facts).await;
-    assert_same(&alone, &through, &["by Basic", "in the body"]);
+    let alone = client_credentials(&estate.alone(), &estate.facts, kind).await;
+    let through = client_credentials(&estate.through(), &estate.facts, kind).await;
+    assert_same(&alone, &through);
 }
 
 /// A user logs in; the client refreshes, asks about what it got, and ends it.
-async fn refreshing(caller: &Caller, facts: &Facts, kind: Kind) -> Steps {
-    let (client, path) = (facts.application, facts.token);
-    let right = secret(client);
-    let (mut steps, first) = log_in(caller, facts, kind).await;
-    let form = |token: &str| format!("grant_type=refresh_token&refresh_token={token}");
-    let refreshed = async |token: &str| caller.ask(client, &right, path, &form(token)).await;
-    let mut step = |name: &str, answer: Answered| steps.push((name.to_owned(), answer));
+async fn refreshing(caller: &Caller, facts: &Facts, kind: Kind) -> Vec<Step> {
+    let (client, stranger) = (facts.application, facts.stranger);
+    let refreshed = async |client: &str, secret: &str, token: &str| {
+        let form = format!("grant_type=refresh_token&refresh_token={token}");
+        caller.ask(client, secret, facts.token, &form).await
+    };
+    let asked = async |path: &str, secret: &str, token: &str| {
+        caller.ask(client, secret, path, &format!("token={token}")).await
+    };
+    let (right, shown, ended) = (&secret(client), facts.introspection, facts.revocation);
+    let (passed, first) = log_in(caller, facts, kind).await;
+    let mut steps: Vec<Step> =
+        passed.into_iter().map(|(name, answer)| Step::granted(&name, answer)).collect();
 
-    let second = refreshed(&first.refresh).await;
-    let second_tokens = Tokens::of(&second);
-    assert!(!second_tokens.refresh.is_empty() && second_tokens.refresh != first.refresh);
-    step("refresh", second);
-    let third = refreshed(&second_tokens.refresh).await;
-    let third_tokens = Tokens::of(&third);
-    step("refresh again", third);
-    step("wrong secret", caller.ask(client, "wrong", path, &form(&third_tokens.refresh)).await);
-    step("no such token", refreshed("made-up").await);
-    let stranger = facts.stranger;
-    let answer = caller.ask(stranger, &secret(stranger), path, &form(&third_tokens.refresh)).await;
-    step("another client", answer);
-    for (name, secret) in [("show", right.as_str()), ("wrong secret", "wrong")] {
-        let form = format!("token={}", third_tokens.refresh);
-        step(name, caller.ask(client, secret, facts.introspection, &form).await);
-    }
-    let form = format!("token={}", third_tokens.access);
-    step("show access", caller.ask(client, &right, facts.introspection, &form).await);
-    step("end access", caller.ask(client, &right, facts.revocation, &form).await);
-    // It was used before: the identity provider ends all that came of it.
-    step("spent", refreshed(&first.refresh).await);
-    step("its descendant", refreshed(&third_tokens.refresh).await);
-    let form = format!("token={}", third_tokens.refresh);
-    step("end", caller.ask(client, &right, facts.revocation, &form).await);
+    let answer = refreshed(client, right, &first.refresh).await;
+    let second = Tokens::of(&answer);
+    assert!(!second.refresh.is_empty() && second.refresh != first.refresh);
+    steps.push(Step::granted("refresh", answer));
+    let answer = refreshed(client, right, &second.refresh).await;
+    let third = Tokens::of(&answer);
+    assert!(!third.refresh.is_empty() && third.refresh != second.refresh);
+    // It looks at no JWT, not even at its own.
+    let of_access = match kind {
+        Kind::OidcProvider => Step::refused,
+        Kind::Glewlwyd | Kind::OidcProviderOpaque => Step::granted,
+    };
+    let others = secret(stranger);
+    steps.extend([
+        Step::granted("refresh again", answer),
+        Step::refused("wrong secret", refreshed(client, "wrong", &third.refresh).await),
+        Step::refused("no such token", refreshed(client, right, "made-up").await),
+        Step::refused("another client", refreshed(stranger, &others, &third.refresh).await),
+        Step::granted("show", asked(shown, right, &third.refresh).await),
+        Step::refused("show to a wrong secret", asked(shown, "wrong", &third.refresh).await),
+        of_access("show access", asked(shown, right, &third.access).await),
+        of_access("end access", asked(ended, right, &third.access).await),
+        of_access("show what has ended", asked(shown, right, &third.access).await),
+        // It was used before: the identity provider ends all that came of it.
+        Step::refused("spent", refreshed(client, right, &first.refresh).await),
+        Step::refused("its descendant", refreshed(client, right, &third.refresh).await),
+        Step::granted("show its descendant", asked(shown, right, &third.refresh).await),
+    ]);
     steps
 }
 
@@ -96,7 +128,7 @@ async fn refreshing_is_unchanged(kind: Kind) {
     let estate = Estate::of(kind).await;
     let alone = refreshing(&estate.alone(), &estate.facts, kind).await;
     let through = refreshing(&estate.through(), &estate.facts, kind).await;
-    assert_same(&alone, &through, &[]);
+    assert_same(&alone, &through);
 }
 
 /// Else Cambio would be needless.

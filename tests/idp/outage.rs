@@ -66,10 +66,12 @@ async fn while_it_is_down_what_is_ours_goes_on(kind: Kind) {
 async fn until_it_has_answered_once_no_document_is_served(kind: Kind) {
     let mut estate = Estate::of(kind).await;
     estate.idp.go_down();
+    estate.restart().await;
     for path in [estate.facts.jwks, estate.facts.metadata] {
         let answer = estate.through().get(path).await;
         assert_eq!((answer.status, answer.text.contains("\"keys\"")), (502, false), "{path}");
     }
+    assert!(!estate.exchange(AUDIENCE).await.access.is_empty());
     estate.idp.come_up().await;
     let keys = estate.document(estate.facts.jwks).await;
     assert!(keys["keys"].as_array().unwrap().len() > 1, "{keys}");

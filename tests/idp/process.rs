@@ -34,9 +34,7 @@ pub async fn cambio(folder: &Path, arguments: &[&str]) -> String {
 /// `cambio serve` as a process. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Serving {
-    _process: Child,
-    /// Where it listens for operators.
-    pub admin: String,
+    process: Child,
 }
 
 impl Serving {
@@ -45,19 +43,23 @@ impl Serving {
         let mut process = command(folder, &["serve", "--config", "cambio.yaml"]).spawn().unwrap();
         let mut said = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut seen = String::new();
-        let admin = loop {
+        loop {
             let line = timeout(PATIENCE, said.next_line()).await.expect("it says nothing").unwrap();
             let line = line.unwrap_or_else(|| panic!("it ended\n{seen}"));
             let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
             // The last that it says of its listeners.
             if parsed["message"] == "listening for operators" {
-                break format!("http://{}", parsed["address"].as_str().unwrap());
+                break;
             }
             seen += &line;
             seen.push('\n');
-        };
+        }
         // A pipe that nobody reads would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
-        Self { _process: process, admin }
+        Self { process }
+    }
+
+    pub async fn end(&mut self) {
+        self.process.kill().await.unwrap();
     }
 }

@@ -12,9 +12,10 @@ use tempfile::TempDir;
 
 use crate::answered::{Answered, Tokens};
 use crate::idp::{Facts, Idp, Kind, secret};
+use crate::layer::Layer;
 use crate::port::Port;
 use crate::process::{Serving, cambio};
-use crate::stage::{AUDIENCE, write};
+use crate::stage::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, write};
 
 /// The form of minted access tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,15 +70,28 @@ impl Estate {
     }
 
     pub async fn with(kind: Kind, form: Form) -> Self {
-        // Fails only where another test has done it already.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let port = Port::reserve();
         let idp = Idp::start(kind, &port.origin()).await;
+        let upstream = idp.facts().origin.clone();
+        Self::set(idp, &upstream, port, form).await
+    }
+
+    /// With a layer between Cambio and the identity provider.
+    pub async fn behind_a_layer(kind: Kind) -> (Self, Layer) {
+        let port = Port::reserve();
+        let idp = Idp::start(kind, &port.origin()).await;
+        let layer = Layer::before(&idp.facts().origin).await;
+        (Self::set(idp, &layer.origin, port, Form::Jwt).await, layer)
+    }
+
+    async fn set(idp: Idp, upstream: &str, port: Port, form: Form) -> Self {
+        // Fails only where another test has done it already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
         let folder = TempDir::new().unwrap();
         let facts = idp.facts().clone();
-        init(&folder, &facts, &port).await;
-        write(&folder, "secret", &secret(facts.application));
+        init(&folder, &facts, upstream, &port).await;
+        write(&folder, "portal.secret", CLIENT_SECRET);
         append(&folder, &entries(&facts, &issuer.issuer(), form));
         cambio(folder.path(), &["check", "--config", "cambio.yaml"]).await;
         let serving = Serving::start(folder.path()).await;
@@ -136,16 +150,26 @@ impl Estate {
             .finish()
     }
 
-    /// What a client gets for such a form.
-    pub async fn exchange_as(&self, client: &str, secret: &str) -> Answered {
-        let form = self.exchange_form(AUDIENCE);
+    /// What the application gets for this audience.
+    pub async fn exchange(&self, audience: &str) -> Tokens {
+        let client = self.facts.application;
+        Tokens::of(&self.exchange_as(client, &secret(client), audience).await)
+    }
+
+    /// What whoever has these credentials gets for it.
+    pub async fn exchange_as(&self, client: &str, secret: &str, audience: &str) -> Answered {
+        let form = self.exchange_form(audience);
         self.through().ask(client, secret, self.facts.token, &form).await
     }
 
-    /// What the application gets for this audience.
-    pub async fn exchange(&self, audience: &str) -> Tokens {
-        let (client, form) = (self.facts.application, self.exchange_form(audience));
-        Tokens::of(&self.through().ask(client, &secret(client), self.facts.token, &form).await)
+    /// How many exchanges were granted since Cambio was started.
+    pub async fn granted(&self) -> u64 {
+        let url = format!("{}/metrics", self.serving.admin);
+        let metrics = Answered::to(self.http.get(url)).await.text;
+        let granted =
+            "cambio_exchanges_total{issuer=\"partner\",outcome=\"granted\",reason=\"none\"} ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(granted));
+        line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
     }
 
     pub async fn refresh(&self, token: &str) -> Answered {
@@ -160,9 +184,9 @@ impl Estate {
 }
 
 /// Has `cambio init` find out what there is to know.
-async fn init(folder: &TempDir, facts: &Facts, port: &Port) {
+async fn init(folder: &TempDir, facts: &Facts, upstream: &str, port: &Port) {
     let path = facts.issuer.strip_prefix(&port.origin()).unwrap();
-    let upstream = format!("{}{path}", facts.origin);
+    let upstream = format!("{upstream}{path}");
     let (listen, public) = (port.authority(), port.origin());
     let arguments =
         ["init", "--upstream", &upstream, "--listen", &listen, "--admin", "127.0.0.1:0"];
@@ -182,18 +206,27 @@ fn entries(facts: &Facts, partner: &str, form: Form) -> String {
         Form::Jwt => "jwt",
         Form::Opaque => "opaque",
     };
-    let Facts { application, resource_server, stranger, .. } = facts;
+    let Facts { application, by_post, resource_server, stranger, .. } = facts;
+    let another = format!(
+        "  - {{ client_id: {by_post}, authentication: upstream, audiences: [{AUDIENCE}] }}"
+    );
+    let another = if by_post == application { "" } else { &another };
     format!(
-        "\
+        "
 trusted_token_issuers:
   - {{ name: partner, issuer: {partner}, discovery: true }}
 applications:
   - client_id: {application}
-    client_secret: {{ file: secret }}
-    type: traditional_web
+    authentication: upstream
     allowed_grant_types: [urn:ietf:params:oauth:grant-type:token-exchange, refresh_token]
     audiences: [{AUDIENCE}, {stranger}]
     access_token: {{ format: {format} }}
+  - client_id: {CLIENT_ID}
+    client_secret: {{ file: portal.secret }}
+    type: traditional_web
+    allowed_grant_types: [urn:ietf:params:oauth:grant-type:token-exchange, refresh_token]
+    audiences: [{AUDIENCE}]
+{another}
 resource_servers:
   - {{ client_id: {resource_server}, audiences: [{AUDIENCE}] }}
 "

@@ -4,7 +4,6 @@ use crate::answered::{Answered, Tokens};
 use crate::estate::{Caller, Estate};
 use crate::idp::{Facts, Kind, secret};
 use crate::login::log_in;
-use crate::provider::BY_POST;
 
 /// What was asked, and what was answered.
 struct Step {
@@ -38,7 +37,7 @@ fn assert_same(alone: &[Step], through: &[Step]) {
     }
 }
 
-async fn client_credentials(caller: &Caller, facts: &Facts, kind: Kind) -> Vec<Step> {
+async fn client_credentials(caller: &Caller, facts: &Facts) -> Vec<Step> {
     let (path, client) = (facts.token, facts.application);
     let right = secret(client);
     let form = "grant_type=client_credentials&scope=svc";
@@ -49,10 +48,7 @@ async fn client_credentials(caller: &Caller, facts: &Facts, kind: Kind) -> Vec<S
         let form = format!("{form}&client_id={id}&client_secret={secret}");
         Answered::to(caller.post(path, &form)).await
     };
-    let other = match kind {
-        Kind::Glewlwyd => client,
-        Kind::OidcProvider | Kind::OidcProviderOpaque => BY_POST,
-    };
+    let other = facts.by_post;
     vec![
         Step::granted("by Basic", by_basic(client, &right, form).await),
         Step::granted("in the body", in_body(other, &secret(other)).await),
@@ -73,8 +69,8 @@ async fn client_credentials(caller: &Caller, facts: &Facts, kind: Kind) -> Vec<S
 
 async fn client_credentials_are_unchanged(kind: Kind) {
     let estate = Estate::of(kind).await;
-    let alone = client_credentials(&estate.alone(), &estate.facts, kind).await;
-    let through = client_credentials(&estate.through(), &estate.facts, kind).await;
+    let alone = client_credentials(&estate.alone(), &estate.facts).await;
+    let through = client_credentials(&estate.through(), &estate.facts).await;
     assert_same(&alone, &through);
 }
 

@@ -134,6 +134,7 @@ fn facts(origin: String, public: &str) -> Facts {
         introspection: "/api/oidc/introspect",
         revocation: "/api/oidc/revoke",
         application: CLIENTS[0],
+        by_post: CLIENTS[0],
         resource_server: CLIENTS[1],
         stranger: CLIENTS[2],
         audience: "svc",

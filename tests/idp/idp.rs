@@ -17,6 +17,8 @@ pub struct Facts {
     pub revocation: &'static str,
     /// It exchanges tokens here.
     pub application: &'static str,
+    /// It exchanges tokens, too, and sends its secret in the body.
+    pub by_post: &'static str,
     /// It is told about tokens that are for [`crate::stage::AUDIENCE`].
     pub resource_server: &'static str,
     /// It is told about tokens that are for itself.

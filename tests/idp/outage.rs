@@ -5,7 +5,7 @@ use crate::estate::Estate;
 use crate::idp::{Kind, secret};
 use crate::relying::LIBRARIES;
 use crate::software::run;
-use crate::stage::AUDIENCE;
+use crate::stage::{AUDIENCE, CLIENT_ID, CLIENT_SECRET};
 
 const OWN: &str = "grant_type=client_credentials&scope=svc";
 
@@ -16,68 +16,85 @@ async fn own_token(estate: &Estate) -> Answered {
 
 async fn while_it_is_down_what_is_ours_goes_on(kind: Kind) {
     let mut estate = Estate::of(kind).await;
-    let (application, paths) =
-        (estate.facts.application, [estate.facts.jwks, estate.facts.metadata]);
+    let (api, paths) = (estate.facts.resource_server, [estate.facts.jwks, estate.facts.metadata]);
     let mut before = Vec::new();
     for path in paths {
         before.push(estate.document(path).await);
     }
     let earlier = estate.exchange(AUDIENCE).await;
-    assert_eq!(estate.introspect(application, &earlier.access).await.json()["active"], true);
+    assert_eq!(estate.introspect(api, &earlier.access).await.json()["active"], true);
 
     estate.idp.go_down();
     assert_eq!(own_token(&estate).await.status, 502);
     for (path, before) in paths.into_iter().zip(&before) {
         assert_eq!(estate.document(path).await, *before);
     }
-    let minted = estate.exchange(AUDIENCE).await;
+    let minted = Tokens::of(&estate.exchange_as(CLIENT_ID, CLIENT_SECRET, AUDIENCE).await);
     for library in LIBRARIES {
         let seen = run(library, &[&estate.facts.issuer, AUDIENCE, &minted.access]);
         assert_eq!(seen[0]["claims"]["sub"], "alice", "{library}");
     }
-    let second = Tokens::of(&estate.refresh(&minted.refresh).await);
+    // What the identity provider said of this client a moment ago is still believed.
+    let second = Tokens::of(&estate.refresh(&earlier.refresh).await);
+    assert!(!estate.exchange(AUDIENCE).await.access.is_empty());
     // Who asks is for the identity provider to say: nothing is shown, and nothing is ended.
+    let application = estate.facts.application;
     for token in [&earlier.access, &second.refresh] {
-        for answer in
-            [estate.introspect(application, token).await, estate.revoke(application, token).await]
-        {
-            assert_eq!(
-                (answer.status, answer.error()),
-                (503, "temporarily_unavailable".to_owned())
-            );
-        }
+        assert_come_back(&estate.introspect(application, token).await);
+        assert_come_back(&estate.revoke(application, token).await);
     }
 
     estate.idp.come_up().await;
     let own = Tokens::of(&own_token(&estate).await);
     assert!(!own.access.is_empty());
     for (path, before) in paths.into_iter().zip(&before) {
-        // The key that it signs with may be another after a start.
         assert_eq!(estate.document(path).await, *before, "{path}");
     }
-    for token in [&earlier.access, &second.access] {
-        assert_eq!(estate.introspect(application, token).await.json()["active"], true);
+    for token in [&earlier.access, &second.access, &minted.access] {
+        assert_eq!(estate.introspect(api, token).await.json()["active"], true);
     }
     assert_eq!(estate.revoke(application, &second.refresh).await.status, 200);
-    assert_eq!(estate.introspect(application, &second.access).await.json()["active"], false);
+    assert_eq!(estate.introspect(api, &second.access).await.json()["active"], false);
+    assert_eq!(estate.introspect(api, &minted.access).await.json()["active"], true);
 }
 
-/// Our keys alone would make resource servers take the identity provider's for withdrawn.
-async fn until_it_has_answered_once_no_document_is_served(kind: Kind) {
+/// Nothing of the identity provider is remembered across a start.
+async fn what_was_learnt_of_it_is_not_made_up_while_it_is_down(kind: Kind) {
     let mut estate = Estate::of(kind).await;
+    let client = estate.facts.application;
+    let earlier = estate.exchange(AUDIENCE).await;
     estate.idp.go_down();
     estate.restart().await;
+    // Our keys alone would make resource servers take the identity provider's for withdrawn.
     for path in [estate.facts.jwks, estate.facts.metadata] {
         let answer = estate.through().get(path).await;
         assert_eq!((answer.status, answer.text.contains("\"keys\"")), (502, false), "{path}");
     }
-    assert!(!estate.exchange(AUDIENCE).await.access.is_empty());
+    // Nobody says whether it is the right one.
+    for secret in [secret(client).as_str(), "wrong"] {
+        assert_come_back(&estate.exchange_as(client, secret, AUDIENCE).await);
+    }
+    assert_come_back(&estate.refresh(&earlier.refresh).await);
+    assert_eq!(estate.granted().await, 0);
+    let minted = Tokens::of(&estate.exchange_as(CLIENT_ID, CLIENT_SECRET, AUDIENCE).await);
+    assert!(!minted.access.is_empty());
+
     estate.idp.come_up().await;
     let keys = estate.document(estate.facts.jwks).await;
     assert!(keys["keys"].as_array().unwrap().len() > 1, "{keys}");
+    assert_eq!(estate.exchange_as(client, "wrong", AUDIENCE).await.status, 401);
+    assert!(!estate.exchange(AUDIENCE).await.access.is_empty());
+    // Nothing was spent.
+    assert!(!Tokens::of(&estate.refresh(&earlier.refresh).await).refresh.is_empty());
+}
+
+#[track_caller]
+fn assert_come_back(answer: &Answered) {
+    let seen = (answer.status, answer.error());
+    assert_eq!(seen, (503, "temporarily_unavailable".to_owned()), "{}", answer.text);
 }
 
 in_front_of_each!(
     while_it_is_down_what_is_ours_goes_on,
-    until_it_has_answered_once_no_document_is_served,
+    what_was_learnt_of_it_is_not_made_up_while_it_is_down,
 );

@@ -8,9 +8,7 @@ use crate::port::Port;
 use crate::software::{node, tree};
 
 /// What its tokens are for.
-pub const AUDIENCE: &str = "urn:example:legacy-api";
-/// One of its clients, which has to send its secret in the body. A secret is the name with `-secret`.
-pub const BY_POST: &str = "by-post";
+const AUDIENCE: &str = "urn:example:legacy-api";
 
 /// A running oidc-provider. It ends when it is dropped.
 pub struct Provider {
@@ -98,6 +96,7 @@ fn facts(origin: String, public: &str) -> Facts {
         introspection: "/token/introspection",
         revocation: "/token/revocation",
         application: "by-basic",
+        by_post: "by-post",
         resource_server: "api",
         stranger: "stranger",
         audience: AUDIENCE,

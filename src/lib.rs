@@ -12,6 +12,8 @@ pub mod proxy;
 pub mod store;
 pub mod telemetry;
 
+pub mod overlay;
+
 pub mod config;
 
 pub mod clock;

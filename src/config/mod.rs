@@ -49,6 +49,9 @@ pub struct Config {
     pub upstream: Upstream,
     /// Our keys and grants are merged into the upstream's own documents.
     pub overlay: bool,
+    /// With overlay: where the upstream's keys are fetched from, where that is not behind
+    /// `endpoints.jwks`.
+    pub upstream_jwks: Option<Endpoint>,
     pub endpoints: Endpoints,
     pub policy: Arc<Policy>,
     /// In the order of the file.

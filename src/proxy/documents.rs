@@ -21,11 +21,13 @@ use pingora::http::RequestHeader;
 use super::answer::{Answer, DECISION};
 use super::forward::{self, Client};
 use super::originals::{Original, Originals, Wanted};
-use super::overlay::{Advertised, NotMerged, merge_keys, own_keys};
 use super::route::query_of;
 use super::token_endpoint::decision_id;
 use crate::config::Config;
 use crate::jwt::sign::{SigningKey, SigningKeys};
+use crate::overlay::NotMerged;
+use crate::overlay::keys::{merge_keys, own_keys};
+use crate::overlay::metadata::Advertised;
 use crate::secret::sha256;
 
 /// Our own documents change with the configuration only.
@@ -108,10 +110,7 @@ struct Reported {
 
 impl Documents {
     pub fn new(config: &Config, originals: Option<Arc<Originals>>) -> Self {
-        let policy = &config.policy;
-        let refreshes = policy.applications().any(|application| application.gets_refresh_tokens());
-        let advertised =
-            Advertised::new(policy.authorization_server(), &config.endpoints, refreshes);
+        let advertised = Advertised::of(config);
         let keys = own_keys(config.signing_keys.iter().map(SigningKey::jwk));
         let issuer = url::Url::parse(advertised.issuer()).ok();
         Self {

@@ -13,7 +13,6 @@ pub mod head;
 pub mod inquiries;
 pub mod intercept;
 pub mod originals;
-pub mod overlay;
 pub mod peer;
 pub mod reply;
 pub mod route;

@@ -4,16 +4,17 @@ use ::url::Url;
 
 use super::url::is_protected;
 use super::{Check, given};
-use crate::config::Endpoints;
 use crate::config::document::NodeId;
 use crate::config::raw::{self, Maybe};
 use crate::config::scalar::{OneOrMany, Text};
+use crate::config::{Endpoint, Endpoints};
 use crate::exchange::policy::UnknownIssuers;
 
 /// `authorization_server`, as far as it holds.
 pub(super) struct AuthorizationServer {
     pub(super) issuer: String,
     pub(super) overlay: bool,
+    pub(super) upstream_jwks: Option<Endpoint>,
     pub(super) endpoints: Endpoints,
     pub(super) unknown_issuers: UnknownIssuers,
 }
@@ -33,14 +34,54 @@ impl Check<'_> {
         let endpoints = self
             .need(node, "endpoints", hint, &server.endpoints)
             .and_then(|(node, endpoints)| self.endpoints(node, endpoints));
+        let upstream_jwks = given(&server.upstream_jwks).and_then(|(node, jwks)| {
+            let own = issuer.as_deref().zip(endpoints.as_ref());
+            self.upstream_jwks(node, jwks, overlay, own)
+        });
         let unknown_issuers = given(&server.unknown_issuers)
             .map_or_else(UnknownIssuers::default, |(_, unknown)| (*unknown).into());
         Some(AuthorizationServer {
             issuer: issuer?,
             overlay,
+            upstream_jwks,
             endpoints: endpoints?,
             unknown_issuers,
         })
+    }
+
+    /// `own` is who we are, and what we answer.
+    fn upstream_jwks(
+        &self,
+        node: NodeId,
+        jwks: &raw::JwksEndpoint,
+        overlay: bool,
+        own: Option<(&str, &Endpoints)>,
+    ) -> Option<Endpoint> {
+        let endpoint = self.jwks_endpoint(node, jwks)?;
+        if !overlay {
+            self.fault(
+                node,
+                "needs `overlay: true`: without it the upstream's keys are not published here",
+            );
+        }
+        let (issuer, endpoints) = own?;
+        let Some(path) = &endpoints.jwks else {
+            self.fault(
+                node,
+                "needs `endpoints.jwks`: the path on which the merged keys are served",
+            );
+            return None;
+        };
+        let issuer = Url::parse(issuer).ok();
+        let is_here = issuer.is_some_and(|issuer| issuer.origin() == endpoint.url.origin());
+        if is_here && endpoint.url.path() == path {
+            self.fault(
+                node,
+                "is what Cambio itself answers: leave the key out, and the upstream is asked for it",
+            );
+            return None;
+        }
+        Some(endpoint)
     }
 
     /// RFC 8414 §2: an https URL without query and fragment. It is kept to the byte.

@@ -55,7 +55,7 @@ impl Check<'_> {
             .or(certificates.or(jwks).map(KeySource::Fixed))
     }
 
-    fn jwks_endpoint(&self, node: NodeId, endpoint: &JwksEndpoint) -> Option<Endpoint> {
+    pub(super) fn jwks_endpoint(&self, node: NodeId, endpoint: &JwksEndpoint) -> Option<Endpoint> {
         let FetchedJwks { url, ca, bearer_token } = match endpoint {
             JwksEndpoint::Url(url) => {
                 let url = self.fetched_url(node, url)?;

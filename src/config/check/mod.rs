@@ -105,6 +105,7 @@ impl<'a> Check<'a> {
             admin,
             upstream: upstream?,
             overlay: server.overlay,
+            upstream_jwks: server.upstream_jwks,
             endpoints: server.endpoints,
             policy: Arc::new(policy),
             trusted_token_issuers: issuers,

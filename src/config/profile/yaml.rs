@@ -53,7 +53,7 @@ listen:
     # tls: {{ certificate: {{ file: tls.crt }}, private_key: {{ file: tls.key }} }}
 
 # For operators: /metrics /livez /readyz /status /revoke. Keep it off public networks.
-admin: {{ address: \"{admin}\" }}
+admin: {{ address: {admin} }}
 "
     )
 }

@@ -141,6 +141,10 @@ pub(super) struct AuthorizationServer {
     /// Whether `issuer` is the upstream's own, so that our keys and grants are merged into its
     /// documents. Default: false.
     pub(super) overlay: Maybe<bool>,
+    /// With `overlay`: where the upstream's keys are fetched from, where its `jwks_uri` lies on
+    /// another host. They are served on `endpoints.jwks` with ours, and the metadata lead there.
+    /// Default: the upstream is asked, on `endpoints.jwks`.
+    pub(super) upstream_jwks: Maybe<JwksEndpoint>,
     /// The paths that Cambio answers or looks into. All else goes upstream untouched.
     #[schemars(required)]
     pub(super) endpoints: Maybe<Endpoints>,

@@ -32,6 +32,8 @@ pub struct Estate {
     pub serving: Serving,
     issuer: StandInIssuer,
     port: Port,
+    /// For operators.
+    admin: Port,
     folder: TempDir,
 }
 
@@ -90,7 +92,8 @@ impl Estate {
         let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
         let folder = TempDir::new().unwrap();
         let facts = idp.facts().clone();
-        init(&folder, &facts, upstream, &port).await;
+        let admin = Port::reserve();
+        init(&folder, &facts, upstream, [&port, &admin]).await;
         write(&folder, "portal.secret", CLIENT_SECRET);
         append(&folder, &entries(&facts, &issuer.issuer(), form));
         cambio(folder.path(), &["check", "--config", "cambio.yaml"]).await;
@@ -103,7 +106,7 @@ impl Estate {
             .no_zstd()
             .build()
             .unwrap();
-        Self { facts, idp, http, serving, issuer, port, folder }
+        Self { facts, idp, http, serving, issuer, port, admin, folder }
     }
 
     /// Where Cambio listens, and how all know the identity provider.
@@ -138,13 +141,23 @@ impl Estate {
         self.through().ask(client, &secret(client), self.facts.revocation, &form).await
     }
 
-    /// A form that asks for an exchange of a token of the trusted issuer, for this audience.
-    pub fn exchange_form(&self, audience: &str) -> String {
+    /// A token of the trusted issuer, for the identity provider.
+    pub fn subject_token(&self) -> String {
         let now = clock::now().as_secs();
         let claims = self.issuer.claims("alice", &self.facts.issuer, now);
+        self.issuer.mint(Algorithm::ES256, &claims).unwrap()
+    }
+
+    /// Cambio's own, in PEM.
+    pub fn signing_key(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("signing.pem")).unwrap()
+    }
+
+    /// A form that asks for an exchange of a token of the trusted issuer, for this audience.
+    pub fn exchange_form(&self, audience: &str) -> String {
         url::form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
-            .append_pair("subject_token", &self.issuer.mint(Algorithm::ES256, &claims).unwrap())
+            .append_pair("subject_token", &self.subject_token())
             .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
             .append_pair("audience", audience)
             .finish()
@@ -164,7 +177,7 @@ impl Estate {
 
     /// How many exchanges were granted since Cambio was started.
     pub async fn granted(&self) -> u64 {
-        let url = format!("{}/metrics", self.serving.admin);
+        let url = format!("{}/metrics", self.admin.origin());
         let metrics = Answered::to(self.http.get(url)).await.text;
         let granted =
             "cambio_exchanges_total{issuer=\"partner\",outcome=\"granted\",reason=\"none\"} ";
@@ -184,12 +197,11 @@ impl Estate {
 }
 
 /// Has `cambio init` find out what there is to know.
-async fn init(folder: &TempDir, facts: &Facts, upstream: &str, port: &Port) {
+async fn init(folder: &TempDir, facts: &Facts, upstream: &str, [port, admin]: [&Port; 2]) {
     let path = facts.issuer.strip_prefix(&port.origin()).unwrap();
     let upstream = format!("{upstream}{path}");
-    let (listen, public) = (port.authority(), port.origin());
-    let arguments =
-        ["init", "--upstream", &upstream, "--listen", &listen, "--admin", "127.0.0.1:0"];
+    let (listen, admin, public) = (port.authority(), admin.authority(), port.origin());
+    let arguments = ["init", "--upstream", &upstream, "--listen", &listen, "--admin", &admin];
     cambio(folder.path(), &[&arguments[..], &["--public-url", &public]].concat()).await;
 }
 

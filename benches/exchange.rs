@@ -18,8 +18,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::exchange::client::{
-    AccessTokenSettings, Application, ApplicationType, Credentials, Format,
+    AccessTokenSettings, Application, ApplicationType, Authentication, Format,
 };
+use cambio::exchange::credentials::Credentials;
 use cambio::exchange::family::RefreshTokenSettings;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
 use cambio::exchange::request::{Recognised, TokenPathRequest};
@@ -82,7 +83,9 @@ fn policy() -> Policy {
         name: "client-one".into(),
         client_id: "client-one".to_owned(),
         kind: ApplicationType::TraditionalWeb,
-        secrets: vec![StoredSecret::from_plain(b"s3cr3t-s3cr3t-s3cr3t-s3cr3t")],
+        authentication: Authentication::Secrets(vec![StoredSecret::from_plain(
+            b"s3cr3t-s3cr3t-s3cr3t-s3cr3t",
+        )]),
         grant_types: vec!["urn:ietf:params:oauth:grant-type:token-exchange".to_owned()],
         trusted_token_issuers: None,
         audiences: vec!["https://api.example".to_owned()],

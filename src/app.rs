@@ -36,6 +36,7 @@ use self::keeper::{Keeper, Opened};
 use self::listen::{listen, listen_for_operators};
 use crate::admin::{self, ListenerStatus};
 use crate::config::Config;
+use crate::proxy::authentication::Authentication;
 use crate::proxy::connection::{Door, Gate};
 use crate::proxy::generation::{Front, GenerationError, Shared};
 use crate::proxy::token_endpoint::TokenEndpoint;
@@ -144,10 +145,15 @@ impl App {
             None => keeper.open(&config, patience).await.map_err(GenerationError::from)?,
         };
         keeper.keep(opened);
-        let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(keeper.slot()))
-            .ok_or(StartError::Random)?;
+        let authentication = Arc::new(Authentication::new().ok_or(StartError::Random)?);
+        let token_endpoint = TokenEndpoint::new(
+            Arc::clone(&metrics),
+            Arc::clone(&authentication),
+            Arc::clone(keeper.slot()),
+        );
         let shared = Arc::new(Shared {
             metrics: Arc::clone(&metrics),
+            authentication,
             token_endpoint,
             store: Arc::clone(keeper.slot()),
             is_stopping: AtomicBool::new(false),
@@ -157,6 +163,7 @@ impl App {
             config.listen.iter().map(|one| (one.address, one.tls.is_some())).unzip();
         let front = build(config, &shared, None).await?;
         ask_ahead(&front);
+        try_upstream(&front);
         let front = Arc::new(ArcSwap::from(front));
         let listeners = addresses.iter().zip(tls);
         let listeners = listeners.map(|(address, tls)| ListenerStatus { address: *address, tls });
@@ -249,6 +256,7 @@ impl Running {
                 keeper.keep(opened);
                 self.shared.metrics.configure(&front.generation.config);
                 ask_ahead(&front);
+                try_upstream(&front);
                 self.condition.front.store(front);
                 self.note_reload(true);
                 Ok(())
@@ -327,6 +335,16 @@ impl Running {
             tracing::warn!(connections, "the time is over: what is in flight is cut off");
         }
         is_drained
+    }
+}
+
+/// Tells the operator early where the upstream can't authenticate clients.
+fn try_upstream(front: &Arc<Front>) {
+    let generation = &front.generation;
+    let Some(inquiries) = &generation.inquiries else { return };
+    if generation.config.policy.asks_upstream() {
+        let inquiries = Arc::clone(inquiries);
+        tokio::spawn(async move { inquiries.probe.try_endpoints().await });
     }
 }
 

@@ -30,6 +30,23 @@ pub struct Status {
     pub trusted_token_issuers: Vec<IssuerStatus>,
     /// `null` where the configuration needs none.
     pub store: Option<StoreStatus>,
+    /// The upstream's endpoints at which its clients are authenticated, in the order in which they are
+    /// asked. Empty where none is configured.
+    pub client_authentication: Vec<ClientAuthenticationStatus>,
+}
+
+/// Whether an endpoint of the upstream is good for authenticating its clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClientAuthenticationStatus {
+    /// `introspection` or `revocation`.
+    pub endpoint: &'static str,
+    pub path: String,
+    /// What became of a random secret when it was tried last: `refused`; `accepted`, so that the
+    /// endpoint proves nothing and is not used; `no_endpoint`; or `unknown`.
+    pub wrong_secret: &'static str,
+    /// Whether an application rests on it.
+    #[serde(skip)]
+    pub is_needed: bool,
 }
 
 /// How the store is: never where, since an address may have a password in it.
@@ -109,8 +126,8 @@ impl SigningKeyStatus {
 pub struct Readiness {
     pub ready: bool,
     pub checks: Vec<Check>,
-    /// Trusted token issuers whose tokens can't be checked, or not much longer, and `store` where
-    /// that does not answer. Others are served, so it is no reason not to be ready.
+    /// Trusted token issuers whose tokens can't be checked, or not much longer, `store` where that does
+    /// not answer, and `client_authentication` where the upstream takes wrong secrets for right. Others are served, so it is no reason not to be ready.
     pub degraded: Vec<Arc<str>>,
 }
 
@@ -134,12 +151,15 @@ impl Status {
         .map(|(name, ok)| Check { name, ok });
         let issuers = self.trusted_token_issuers.iter().filter(|issuer| issuer.is_degraded());
         let store = self.store.as_ref().filter(|store| !store.ok);
+        let open = self.client_authentication.iter();
+        let open = open.filter(|one| one.is_needed && one.wrong_secret == "accepted").take(1);
         Readiness {
             ready: checks.iter().all(|check| check.ok),
             checks: checks.to_vec(),
             degraded: issuers
                 .map(|issuer| Arc::clone(&issuer.name))
                 .chain(store.map(|_| Arc::from("store")))
+                .chain(open.map(|_| Arc::from("client_authentication")))
                 .collect(),
         }
     }
@@ -198,6 +218,7 @@ mod tests {
             signing_keys: SigningKeyStatus::all(&signing_keys(&[None]), Timestamp::from_secs(0)),
             trusted_token_issuers: Vec::new(),
             store: None,
+            client_authentication: Vec::new(),
         }
     }
 
@@ -259,6 +280,29 @@ mod tests {
         let readiness = status.readiness();
         assert!(readiness.ready);
         assert_eq!(readiness.degraded, [Arc::from("store")]);
+    }
+
+    #[test]
+    fn an_upstream_that_takes_any_secret_degrades_and_no_more() {
+        let endpoint = |wrong_secret, is_needed| ClientAuthenticationStatus {
+            endpoint: "introspection",
+            path: "/introspect".to_owned(),
+            wrong_secret,
+            is_needed,
+        };
+        let degraded = |wrong_secret, is_needed| {
+            let mut status = status();
+            status.client_authentication = vec![endpoint(wrong_secret, is_needed); 2];
+            let readiness = status.readiness();
+            assert!(readiness.ready);
+            readiness.degraded
+        };
+        assert_eq!(degraded("accepted", true), [Arc::from("client_authentication")]);
+        for (wrong_secret, is_needed) in
+            [("refused", true), ("unknown", true), ("no_endpoint", true), ("accepted", false)]
+        {
+            assert_eq!(degraded(wrong_secret, is_needed), Vec::<Arc<str>>::new());
+        }
     }
 
     #[test]

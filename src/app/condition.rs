@@ -12,10 +12,13 @@ use super::keeper::Keeper;
 use super::revoke::revoke_here;
 use crate::admin::order::{Order, RevokeError, Revoked};
 use crate::admin::{
-    Admin, Configuration, ListenerStatus, Reload, SigningKeyStatus, Status, VERSION,
+    Admin, ClientAuthenticationStatus, Configuration, ListenerStatus, Reload, SigningKeyStatus,
+    Status, VERSION,
 };
 use crate::clock;
-use crate::proxy::generation::Front;
+use crate::exchange::inquiry::Purpose;
+use crate::proxy::client_probe::{EndpointFinding, Finding};
+use crate::proxy::generation::{Front, Generation};
 use crate::proxy::token_endpoint::decision_id;
 use crate::telemetry::metrics::Metrics;
 
@@ -90,6 +93,7 @@ impl Condition {
             signing_keys: SigningKeyStatus::all(&generation.config.signing_keys, clock::now()),
             trusted_token_issuers: generation.keys.status(),
             store: self.keeper.status(&generation.config),
+            client_authentication: client_authentication(generation),
         }
     }
 
@@ -127,4 +131,25 @@ impl Condition {
             result: Err(RevokeError::StoreUnavailable),
         })
     }
+}
+
+fn client_authentication(generation: &Generation) -> Vec<ClientAuthenticationStatus> {
+    let Some(inquiries) = &generation.inquiries else { return Vec::new() };
+    let is_needed = generation.config.policy.asks_upstream();
+    let findings = inquiries.probe.known_findings().into_iter();
+    let status = |EndpointFinding { purpose, path, finding }| ClientAuthenticationStatus {
+        endpoint: match purpose {
+            Purpose::Introspection => "introspection",
+            Purpose::Revocation => "revocation",
+        },
+        path,
+        wrong_secret: match finding {
+            Finding::Unknown => "unknown",
+            Finding::RefusesWrongSecrets => "refused",
+            Finding::AcceptsWrongSecrets => "accepted",
+            Finding::Missing => "no_endpoint",
+        },
+        is_needed,
+    };
+    findings.map(status).collect()
 }

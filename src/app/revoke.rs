@@ -7,6 +7,7 @@ use crate::admin::order::{Kind, Order, Report, RevokeError, Revoked, Target};
 use crate::admin::rfc3339_text;
 use crate::clock;
 use crate::config::Config;
+use crate::exchange::client::ANY_CLIENT;
 use crate::exchange::cut_off::{Ancestor, CutOff};
 use crate::exchange::token_id::IssuerTag;
 use crate::proxy::token_endpoint::decision_id;
@@ -120,7 +121,12 @@ fn client(config: &Config, text: &str) -> Result<(String, Option<String>), Revok
     }
     let mut named = config.policy.applications().filter(|one| &*one.name == text);
     match (named.next(), named.next()) {
-        (None, _) => Ok((text.to_owned(), None)),
+        (None, _) => {
+            let any = config.policy.application_of(text).map(|any| any.name.to_string());
+            Ok((text.to_owned(), any))
+        }
+        // It stands for several.
+        (Some(any), None) if any.client_id == ANY_CLIENT => Err(RevokeError::AmbiguousClient),
         (Some(one), None) => Ok((one.client_id.clone(), Some(one.name.to_string()))),
         (Some(_), Some(_)) => Err(RevokeError::AmbiguousClient),
     }

@@ -35,6 +35,7 @@ use crate::clock;
 use crate::exchange::client::Format;
 use crate::exchange::policy::Policy;
 use crate::exchange::subject::TrustedIssuer;
+use crate::exchange::throttle::GuessLimits;
 use crate::jwt::key_set::KeySet;
 use crate::jwt::sign::SigningKeys;
 use crate::oauth::grant_type;
@@ -210,6 +211,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long requests in flight may take after SIGTERM.
     pub drain_timeout: Duration,
+    pub failed_authentications: GuessLimits,
 }
 
 /// A trusted token issuer and where its keys come from.

@@ -1,19 +1,17 @@
-//! Who calls: credentials as they arrive, applications as they are configured, and the proof that
-//! the one is the other (RFC 6749 §2.3).
+//! Who calls: applications as they are configured, and the proof that a caller is one of them (RFC 6749
+//! §2.3).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::credentials::Credentials;
 use super::family::RefreshTokenSettings;
 use super::subject::TrustedIssuer;
-use crate::oauth::form::{self, Form};
+use super::vouching::{Attempt, BindingKey, Vouched};
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
 use crate::secret::StoredSecret;
@@ -29,6 +27,8 @@ pub enum ClientError {
     Unknown,
     #[error("the secret is not the application's")]
     SecretWrong,
+    #[error("too many wrong secrets were tried before this one")]
+    Throttled,
     #[error("the grant type is not among the application's")]
     GrantNotAllowed,
 }
@@ -50,20 +50,53 @@ impl ApplicationType {
     }
 }
 
+/// How an application proves that it is the one that calls.
+#[derive(Clone, Debug)]
+pub enum Authentication {
+    /// Any of these is right: several while a secret is being rotated.
+    Secrets(Vec<StoredSecret>),
+    /// It has none: its `client_id` is all that it shows.
+    Public,
+    /// The upstream knows its secret, and is asked.
+    Upstream,
+}
+
+impl Authentication {
+    /// Empty where it is no secret of ours that proves anything.
+    pub fn secrets(&self) -> &[StoredSecret] {
+        match self {
+            Self::Secrets(secrets) => secrets,
+            Self::Public | Self::Upstream => &[],
+        }
+    }
+
+    pub const fn is_public(&self) -> bool {
+        matches!(self, Self::Public)
+    }
+
+    pub const fn is_upstream(&self) -> bool {
+        matches!(self, Self::Upstream)
+    }
+}
+
+/// The `client_id` of an application that stands for every client that the upstream vouches for, and
+/// that no other application names.
+pub const ANY_CLIENT: &str = "*";
+
 /// An application that may call, and what it may ask for.
 #[derive(Clone, Debug)]
 pub struct Application {
     /// The only form in which the application appears in metrics and logs.
     pub name: Arc<str>,
+    /// Or [`ANY_CLIENT`].
     pub client_id: String,
     pub kind: ApplicationType,
-    /// Any of these is right: several while a secret is being rotated.
-    pub secrets: Vec<StoredSecret>,
+    pub authentication: Authentication,
     /// `allowed_grant_types` as configured.
     pub grant_types: Vec<String>,
     /// Names of trusted token issuers; `None` is all.
     pub trusted_token_issuers: Option<Vec<Arc<str>>>,
-    /// What may be asked for. The first is the default. Never empty.
+    /// What may be asked for. The first is the default. None is the client's own `client_id`.
     pub audiences: Vec<String>,
     pub scopes: Scope,
     pub access_token: AccessTokenSettings,
@@ -110,113 +143,6 @@ impl Application {
     }
 }
 
-/// How a caller presented itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// RFC 6749 §2.3.1, `Authorization: Basic`.
-    ClientSecretBasic,
-    /// RFC 6749 §2.3.1, in the body.
-    ClientSecretPost,
-    /// RFC 6749 §3.2.1, `client_id` alone.
-    None,
-}
-
-/// What a caller says of itself. Nothing is proven yet.
-#[derive(Clone)]
-pub struct Credentials {
-    pub method: Method,
-    /// As RFC 6749 §2.3.1 wants them, percent-encoded, and as many clients send them, raw: where
-    /// the two readings differ there are two.
-    readings: Vec<(String, Option<SecretString>)>,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("method", &self.method).finish_non_exhaustive()
-    }
-}
-
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
-impl Credentials {
-    /// Reads the one way in which the caller authenticates. `authorization` has the value of every
-    /// `Authorization` field of the request.
-    pub fn present(authorization: &[&[u8]], form: &Form) -> Result<Self, ClientError> {
-        let posted = form.get("client_secret");
-        let assertion = form.get("client_assertion").or(form.get("client_assertion_type"));
-        let ways =
-            authorization.len() + usize::from(posted.is_some()) + usize::from(assertion.is_some());
-        if ways > 1 {
-            return Err(ClientError::AuthMultiple);
-        }
-        let secret = |text: &str| Some(SecretString::from(text)).filter(|_| !text.is_empty());
-        if let [value] = authorization {
-            let mut readings = basic(value).ok_or(ClientError::AuthMissing)?;
-            if let Some(named) = form.get("client_id") {
-                readings.retain(|(id, _)| id == named);
-            }
-            if readings.is_empty() {
-                return Err(ClientError::AuthMultiple);
-            }
-            let readings = readings.into_iter().map(|(id, text)| (id, secret(&text))).collect();
-            return Ok(Self { method: Method::ClientSecretBasic, readings });
-        }
-        let id = form.get("client_id").ok_or(ClientError::AuthMissing)?.to_owned();
-        if assertion.is_some() {
-            return Err(ClientError::AuthMissing);
-        }
-        let method = if posted.is_some() { Method::ClientSecretPost } else { Method::None };
-        Ok(Self { method, readings: vec![(id, posted.and_then(secret))] })
-    }
-
-    /// The `client_id`, where all readings agree on it. Somebody else has to say whether it is the
-    /// caller's.
-    pub fn unverified_client_id(&self) -> Option<&str> {
-        let mut ids = self.readings.iter().map(|(id, _)| id.as_str());
-        let first = ids.next()?;
-        ids.all(|id| id == first).then_some(first)
-    }
-
-    /// Whether there is a secret, so that there is something to be right or wrong.
-    pub fn has_secret(&self) -> bool {
-        self.readings.iter().all(|(_, secret)| secret.is_some())
-    }
-}
-
-/// The value of an `Authorization` field of the same client as in `value`, to the byte, and with
-/// another secret. `None` where `value` is not of Basic.
-pub fn basic_with_secret(value: &[u8], secret: &str) -> Option<Zeroizing<String>> {
-    let decoded = basic_octets(value)?;
-    let at = decoded.iter().position(|b| *b == b':')?;
-    let other = Zeroizing::new([decoded.get(..=at)?, secret.as_bytes()].concat());
-    Some(Zeroizing::new(format!("Basic {}", BASE64.encode(&*other))))
-}
-
-/// What `Basic <base64(id ":" secret)>` holds.
-fn basic_octets(value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (scheme, encoded) = std::str::from_utf8(value).ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("Basic") {
-        return None;
-    }
-    BASE64.decode(encoded.trim_matches(' ')).ok().map(Zeroizing::new)
-}
-
-/// The readings of `Basic <base64(id ":" secret)>`, with or without padding.
-fn basic(value: &[u8]) -> Option<Vec<(String, String)>> {
-    let decoded = basic_octets(value)?;
-    let at = decoded.iter().position(|b| *b == b':')?;
-    let (id, secret) = (decoded.get(..at)?, decoded.get(at + 1..)?);
-    let as_encoded = form::decode(id).zip(form::decode(secret));
-    let as_raw = String::from_utf8(id.to_vec()).ok().zip(String::from_utf8(secret.to_vec()).ok());
-    let mut readings: Vec<_> = as_encoded.into_iter().chain(as_raw).collect();
-    readings.dedup();
-    readings.retain(|(id, _)| !id.is_empty());
-    (!readings.is_empty()).then_some(readings)
-}
-
 /// A comparison of secrets that is still to be made: it may take milliseconds, so it is a value
 /// that the shell can run where it does no harm, or answer from a cache.
 #[derive(Clone, Debug)]
@@ -246,16 +172,25 @@ impl SecretCheck {
         padding: Arc<[StoredSecret]>,
     ) -> Self {
         let readings = credentials
-            .readings
-            .into_iter()
+            .into_readings()
             .map(|(id, secret)| (application(&id), id, secret))
             .collect();
         Self { readings, padding }
     }
 
+    /// Whether there is a secret in it, which may be a guess.
+    pub fn has_secret(&self) -> bool {
+        self.readings.iter().any(|(_, _, secret)| secret.is_some())
+    }
+
+    /// Every `client_id` that is meant.
+    pub fn unverified_client_ids(&self) -> impl Iterator<Item = &str> {
+        self.readings.iter().map(|(_, id, _)| id.as_str())
+    }
+
     /// Whether running it takes milliseconds rather than microseconds.
     pub fn is_costly(&self) -> bool {
-        !self.padding.is_empty() && self.readings.iter().any(|(_, _, secret)| secret.is_some())
+        !self.padding.is_empty() && self.has_secret()
     }
 
     /// What a cached verdict must be bound to: the credentials and the secrets they were held
@@ -269,7 +204,7 @@ impl SecretCheck {
         for (application, id, secret) in &self.readings {
             part(id.as_bytes());
             part(secret.as_ref().map_or("", |secret| secret.expose_secret()).as_bytes());
-            for stored in application.iter().flat_map(|application| &application.secrets) {
+            for stored in application.iter().flat_map(|one| one.authentication.secrets()) {
                 part(stored.fingerprint());
             }
         }
@@ -285,8 +220,9 @@ impl SecretCheck {
     /// The caller, if it is who it says.
     pub fn conclude(self, verdict: Verdict) -> Result<AuthenticatedClient, ClientError> {
         let right = self.readings.into_iter().nth(verdict.0?);
-        let application = right.and_then(|(application, _, _)| application);
-        application.map(AuthenticatedClient).ok_or(ClientError::Unknown)
+        let (application, client_id, _) = right.ok_or(ClientError::Unknown)?;
+        let application = application.ok_or(ClientError::Unknown)?;
+        Ok(AuthenticatedClient { application, client_id })
     }
 
     fn compare(
@@ -299,7 +235,7 @@ impl SecretCheck {
         for (index, (application, _, secret)) in self.readings.iter().enumerate() {
             known |= application.is_some();
             let Some(secret) = secret else {
-                if application.as_ref().is_some_and(|application| application.kind.is_public()) {
+                if application.as_ref().is_some_and(|one| one.authentication.is_public()) {
                     return Ok(index);
                 }
                 missing |= application.is_some();
@@ -307,7 +243,7 @@ impl SecretCheck {
             };
             let secret = secret.expose_secret().as_bytes();
             let mut padding: Vec<&StoredSecret> = self.padding.iter().collect();
-            for stored in application.iter().flat_map(|application| &application.secrets) {
+            for stored in application.iter().flat_map(|one| one.authentication.secrets()) {
                 if let Some(at) = padding.iter().position(|one| one.cost() == stored.cost()) {
                     padding.swap_remove(at);
                 }
@@ -328,13 +264,73 @@ impl SecretCheck {
     }
 }
 
-/// A caller who is who it says. Made by a [`SecretCheck`] alone.
+/// A caller who is who it says. Made by a [`SecretCheck`] or a [`VouchCheck`] alone.
 #[derive(Clone, Debug)]
-pub struct AuthenticatedClient(Arc<Application>);
+pub struct AuthenticatedClient {
+    application: Arc<Application>,
+    client_id: String,
+}
 
 impl AuthenticatedClient {
-    pub fn application(&self) -> &Arc<Application> {
-        &self.0
+    /// What is configured for it.
+    pub const fn application(&self) -> &Arc<Application> {
+        &self.application
+    }
+
+    /// Its own, where the application stands for several.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// What it may ask for. The first is the default. Never empty.
+    pub fn audiences(&self) -> &[String] {
+        match self.application.audiences.as_slice() {
+            [] => std::slice::from_ref(&self.client_id),
+            configured => configured,
+        }
+    }
+}
+
+/// How a caller is to be authenticated.
+#[derive(Debug)]
+pub enum ClientCheck {
+    /// Its secret is held against ours.
+    Own(SecretCheck),
+    /// Its credentials are tried at the upstream.
+    Upstream(VouchCheck),
+}
+
+/// A caller whom the upstream may vouch for: credentials that every server reads in the name of one
+/// and the same client, and the application that this client is.
+#[derive(Debug)]
+pub struct VouchCheck {
+    application: Arc<Application>,
+    attempt: Attempt,
+}
+
+impl VouchCheck {
+    /// `None` where the application is not the upstream's to vouch for.
+    pub(super) fn new(application: Arc<Application>, attempt: Attempt) -> Option<Self> {
+        let is_upstream = application.authentication.is_upstream();
+        is_upstream.then_some(Self { application, attempt })
+    }
+
+    /// What is to be tried.
+    pub const fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+
+    /// The caller, if the upstream has vouched for exactly these credentials.
+    pub fn conclude(
+        self,
+        vouched: &Vouched,
+        key: &BindingKey,
+    ) -> Result<AuthenticatedClient, ClientError> {
+        let Self { application, attempt } = self;
+        if !vouched.is_for(&attempt, key) {
+            return Err(ClientError::SecretWrong);
+        }
+        Ok(AuthenticatedClient { application, client_id: attempt.into_client_id() })
     }
 }
 
@@ -342,6 +338,7 @@ impl AuthenticatedClient {
 mod tests {
     use super::*;
     use crate::exchange::policy::{Policy, UnknownIssuers};
+    use crate::oauth::form::Form;
     use crate::secret::Cost;
 
     fn application(client_id: &str, secrets: &[&str]) -> Application {
@@ -350,7 +347,7 @@ mod tests {
             name: client_id.into(),
             client_id: client_id.to_owned(),
             kind: ApplicationType::TraditionalWeb,
-            secrets: secrets.iter().map(secret).collect(),
+            authentication: Authentication::Secrets(secrets.iter().map(secret).collect()),
             grant_types: Vec::new(),
             trusted_token_issuers: None,
             audiences: Vec::new(),
@@ -373,7 +370,7 @@ mod tests {
         let light = crate::secret::hash(b"secret", &[1; 16]).unwrap();
         let heavy = light.replace("m=19456", "m=65536");
         let plain = Application {
-            secrets: vec![StoredSecret::from_plain(b"secret")],
+            authentication: Authentication::Secrets(vec![StoredSecret::from_plain(b"secret")]),
             ..application("plain", &[])
         };
         let applications = [

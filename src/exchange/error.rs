@@ -101,6 +101,7 @@ pub enum Reason {
     ClientAuthMultiple,
     ClientUnknown,
     ClientSecretWrong,
+    ClientThrottled,
     GrantNotAllowed,
     SubjectTokenTypeUnsupported,
     RequestedTokenTypeUnsupported,
@@ -152,6 +153,7 @@ impl Reason {
             Self::ClientAuthMultiple => "client_auth_multiple",
             Self::ClientUnknown => "client_unknown",
             Self::ClientSecretWrong => "client_secret_wrong",
+            Self::ClientThrottled => "client_throttled",
             Self::GrantNotAllowed => "grant_not_allowed",
             Self::SubjectTokenTypeUnsupported => "subject_token_type_unsupported",
             Self::RequestedTokenTypeUnsupported => "requested_token_type_unsupported",
@@ -273,6 +275,13 @@ impl Refusal {
             Self::Client(ClientError::SecretWrong) => {
                 (401, E::InvalidClient, CLIENT_FAILED, R::ClientSecretWrong)
             }
+            // RFC 6585 §4. Whether the secret was right is not looked at.
+            Self::Client(ClientError::Throttled) => (
+                429,
+                E::InvalidClient,
+                "Client authentication failed too often. Try again later.",
+                R::ClientThrottled,
+            ),
             Self::Client(ClientError::GrantNotAllowed) => (
                 400,
                 E::UnauthorizedClient,
@@ -424,7 +433,13 @@ impl Refusal {
         };
         let (blame, level) = match self {
             Self::Form(_)
-            | Self::Client(_)
+            | Self::Client(
+                ClientError::AuthMissing
+                | ClientError::AuthMultiple
+                | ClientError::Unknown
+                | ClientError::SecretWrong
+                | ClientError::GrantNotAllowed,
+            )
             | Self::Request(_)
             | Self::SubjectToken(_)
             | Self::Policy(_)
@@ -434,10 +449,9 @@ impl Refusal {
                 | RefreshError::Revoked
                 | RefreshError::PolicyWithdrawn,
             ) => (Blame::Caller, Level::Info),
-            // Somebody has a token that is not theirs.
-            Self::Refresh(RefreshError::Reused | RefreshError::OtherClient) => {
-                (Blame::Caller, Level::Warn)
-            }
+            // Somebody has a token that is not theirs, or tries secrets.
+            Self::Refresh(RefreshError::Reused | RefreshError::OtherClient)
+            | Self::Client(ClientError::Throttled) => (Blame::Caller, Level::Warn),
             Self::Ours(Failure::Internal | Failure::SigningUnavailable) => {
                 (Blame::Us, Level::Error)
             }
@@ -471,6 +485,7 @@ impl Refusal {
             ClientError::AuthMultiple,
             ClientError::Unknown,
             ClientError::SecretWrong,
+            ClientError::Throttled,
             ClientError::GrantNotAllowed,
         ];
         let request = [

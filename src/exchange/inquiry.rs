@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::client::Credentials;
+use super::credentials::Credentials;
 use super::issued::{Owned, Suspected};
 use super::policy::Policy;
 use super::token_id::FamilyId;
@@ -35,8 +35,8 @@ pub struct InquiryRecord {
 impl InquiryRecord {
     /// Notes who asks.
     pub fn note_client(&mut self, client_id: &str, policy: &Policy) {
-        self.client =
-            policy.application(client_id).map(|application| Arc::clone(&application.name));
+        let application = policy.application_of(client_id);
+        self.client = application.map(|application| Arc::clone(&application.name));
     }
 
     /// Notes what the token was found to be.
@@ -195,7 +195,7 @@ impl Caller {
     /// may end its own tokens by its name alone (RFC 7009 §2.1).
     pub fn with_secret_or_public(&self, policy: &Policy) -> Option<&str> {
         let application = policy.application(&self.unverified_client_id);
-        let is_public = application.is_some_and(|application| application.kind.is_public());
+        let is_public = application.is_some_and(|one| one.authentication.is_public());
         (self.has_secret || is_public).then_some(self.unverified_client_id.as_str())
     }
 }

@@ -9,6 +9,7 @@
 //! that is introspected or revoked.
 
 pub mod client;
+pub mod credentials;
 pub mod cut_off;
 pub mod error;
 pub mod family;
@@ -22,7 +23,9 @@ pub mod policy;
 pub mod refresh;
 pub mod request;
 pub mod subject;
+pub mod throttle;
 pub mod token_id;
+pub mod vouching;
 
 use std::sync::Arc;
 

@@ -1,12 +1,15 @@
 //! Who may have what: the configured tables, and the permit without which nothing is minted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::client::{Application, AuthenticatedClient, Credentials, SecretCheck};
+use super::client::{
+    ANY_CLIENT, Application, AuthenticatedClient, ClientCheck, ClientError, SecretCheck, VouchCheck,
+};
+use super::credentials::Credentials;
 use super::error::Refusal;
 use super::family::Family;
 use super::grant::{CopiedClaim, Grant};
@@ -14,6 +17,7 @@ use super::refresh::{RefreshError, RefreshRequest};
 use super::request::ExchangeRequest;
 use super::subject::{ClaimMapping, TrustedIssuer};
 use super::token_id::IssuerTag;
+use super::vouching::{Attempt, folded, is_plain};
 use crate::jwt::claims::Claims;
 use crate::jwt::verify::Verified;
 use crate::secret::StoredSecret;
@@ -52,6 +56,10 @@ pub struct Policy {
     issuers: HashMap<String, Arc<TrustedIssuer>>,
     by_tag: HashMap<IssuerTag, Arc<TrustedIssuer>>,
     applications: HashMap<String, Arc<Application>>,
+    /// What every `client_id` in there looks like to a lax server.
+    folded: HashSet<String>,
+    /// Stands for the clients that have none of their own.
+    any: Option<Arc<Application>>,
     /// In the order in which they were given.
     in_order: Vec<Arc<Application>>,
     /// The costly secrets that are compared where a caller is refused.
@@ -69,13 +77,16 @@ impl Policy {
         applications: impl IntoIterator<Item = Application>,
     ) -> Self {
         let mut in_order: Vec<_> = applications.into_iter().map(Arc::new).collect();
-        let applications: HashMap<_, _> = in_order
+        let mut applications: HashMap<_, _> = in_order
             .iter()
             .map(|application| (application.client_id.clone(), Arc::clone(application)))
             .collect();
         in_order.retain(|one| {
             applications.get(&one.client_id).is_some_and(|last| Arc::ptr_eq(last, one))
         });
+        // Whose `client_id` this is, nobody knows. Only the upstream can say.
+        let any = applications.remove(ANY_CLIENT).filter(|any| any.authentication.is_upstream());
+        let folded = applications.keys().map(|client_id| folded(client_id)).collect();
         let padding = padding(applications.values());
         let issuers: HashMap<_, _> =
             issuers.into_iter().map(|issuer| (issuer.rules.issuer.clone(), issuer)).collect();
@@ -86,6 +97,8 @@ impl Policy {
             by_tag: by_tag.collect(),
             issuers,
             applications,
+            folded,
+            any,
             in_order,
             padding,
             resource_servers: Vec::new(),
@@ -125,8 +138,18 @@ impl Policy {
         self.issuers.values()
     }
 
+    /// The application that is named so in the configuration.
     pub fn application(&self, client_id: &str) -> Option<&Arc<Application>> {
         self.applications.get(client_id)
+    }
+
+    /// The application that a client with this `client_id` is: the one that names it, or else the one
+    /// that stands for all others. That is not for an id which a lax server could take for one that is
+    /// named: the client would get around what is configured for it.
+    pub fn application_of(&self, client_id: &str) -> Option<&Arc<Application>> {
+        let is_other = || is_plain(client_id) && !self.folded.contains(&folded(client_id));
+        let any = || self.any.as_ref().filter(|_| client_id != ANY_CLIENT && is_other());
+        self.application(client_id).or_else(any)
     }
 
     /// In the order in which they were given.
@@ -134,13 +157,32 @@ impl Policy {
         self.in_order.iter()
     }
 
-    /// What is to be compared to learn whether a caller is who it says.
+    /// Whether there is an application that the upstream authenticates.
+    pub fn asks_upstream(&self) -> bool {
+        self.applications().any(|application| application.authentication.is_upstream())
+    }
+
+    /// How it is to be learnt whether a caller is who it says. The upstream is asked where it alone can
+    /// know, and nobody can read another client from the credentials.
+    pub fn client_check(&self, credentials: Credentials) -> Result<ClientCheck, ClientError> {
+        let named = credentials.unverified_client_id().and_then(|id| self.application_of(id));
+        match named.filter(|application| application.authentication.is_upstream()) {
+            None => Ok(ClientCheck::Own(self.secret_check(credentials))),
+            Some(application) => Attempt::of(&credentials)
+                .and_then(|attempt| VouchCheck::new(Arc::clone(application), attempt))
+                .map(ClientCheck::Upstream)
+                .ok_or(ClientError::AuthMissing),
+        }
+    }
+
+    /// What is to be compared to learn whether a caller is one of the applications whose secrets are
+    /// ours, or that have none.
     pub fn secret_check(&self, credentials: Credentials) -> SecretCheck {
-        SecretCheck::new(
-            credentials,
-            |client_id| self.application(client_id).cloned(),
-            Arc::clone(&self.padding),
-        )
+        let own = |client_id: &str| {
+            let application = self.application(client_id)?;
+            (!application.authentication.is_upstream()).then(|| Arc::clone(application))
+        };
+        SecretCheck::new(credentials, own, Arc::clone(&self.padding))
     }
 }
 
@@ -150,7 +192,8 @@ fn padding<'a>(applications: impl Iterator<Item = &'a Arc<Application>>) -> Arc<
     let mut padding: Vec<StoredSecret> = Vec::new();
     for application in applications {
         let mut rest: Vec<_> = padding.iter().map(StoredSecret::cost).collect();
-        for secret in application.secrets.iter().filter(|secret| secret.cost().is_some()) {
+        let secrets = application.authentication.secrets().iter();
+        for secret in secrets.filter(|secret| secret.cost().is_some()) {
             match rest.iter().position(|cost| *cost == secret.cost()) {
                 Some(at) => drop(rest.swap_remove(at)),
                 None => padding.push(secret.clone()),
@@ -182,8 +225,8 @@ impl Permit {
         now: Timestamp,
     ) -> Result<Self, PolicyError> {
         let application = client.application();
-        let first = || application.audiences.first().cloned().into_iter().collect();
-        let audiences = narrowed(&request.targets, &application.audiences)?.unwrap_or_else(first);
+        let first = || client.audiences().first().cloned().into_iter().collect();
+        let audiences = narrowed(&request.targets, client.audiences())?.unwrap_or_else(first);
         if audiences.is_empty() {
             return Err(PolicyError::Target);
         }
@@ -198,7 +241,7 @@ impl Permit {
         let settings = application.access_token;
         Ok(Self {
             grant: Grant {
-                client_id: application.client_id.clone(),
+                client_id: client.client_id().to_owned(),
                 issuer: subject.issuer.clone(),
                 subject_of_issuer: subject.subject.clone(),
                 subject: issuer.subject_of(&subject.subject),
@@ -225,7 +268,7 @@ impl Permit {
             .filter(|issuer| issuer.enabled && application.may_use(issuer))
             .ok_or(RefreshError::PolicyWithdrawn)?;
         let has_audiences =
-            grant.audiences.iter().all(|audience| application.audiences.contains(audience));
+            grant.audiences.iter().all(|audience| client.audiences().contains(audience));
         let is_same_subject = issuer.subject_of(&grant.subject_of_issuer) == grant.subject;
         if !has_audiences || !is_same_subject {
             return Err(RefreshError::PolicyWithdrawn.into());

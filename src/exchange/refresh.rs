@@ -139,7 +139,7 @@ impl PendingRefresh {
         let grant = &family.grant;
         record.family = Some(family.id);
         // The attempt of another client costs the rightful one nothing (RFC 6749 §10.4).
-        if grant.client_id != self.client.application().client_id {
+        if grant.client_id != self.client.client_id() {
             return Err(RefreshError::OtherClient.into());
         }
         let issuer = policy.issuer(&grant.issuer);

@@ -102,6 +102,8 @@ impl Answer {
             // RFC 9110 §11.6.1: every 401 has a challenge.
             StatusCode::UNAUTHORIZED => add(WWW_AUTHENTICATE, "Basic realm=\"token\""),
             StatusCode::METHOD_NOT_ALLOWED => add(http::header::ALLOW, "POST"),
+            // Within a minute all of what was used up comes back.
+            StatusCode::TOO_MANY_REQUESTS => add(RETRY_AFTER, "60"),
             StatusCode::SERVICE_UNAVAILABLE if outcome.blame == Blame::Us => add(RETRY_AFTER, "1"),
             _ => {}
         }

@@ -1,38 +1,45 @@
 //! A caller's credentials tried at the upstream, which knows secrets that we do not.
 //!
 //! They, and nothing else of the request, go to the upstream's introspection endpoint, or else to its
-//! revocation endpoint, with a random token. That says something only where a wrong secret is
-//! refused: so no client is believed before a random secret was tried in its name.
+//! revocation endpoint, with a random token. That says something only where wrong secrets are refused.
+//! So an endpoint is asked first for a client that nobody has registered, and again now and then: one
+//! that says yes is not used. And each yes counts only after a random secret in the same client's name
+//! was refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use moka::future::Cache;
-use url::form_urlencoded::Serializer;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::asking::Asking;
+use super::guesses::{Guess, Guesses, Shown};
 use crate::config::Endpoints;
-use crate::exchange::client::{Credentials, Method, basic_with_secret};
-use crate::jwt::json;
-use crate::oauth::form::Form;
+use crate::exchange::inquiry::Purpose;
+use crate::exchange::vouching::{Answer, AskedWith, Attempt, Unvouched, Vouched};
 use crate::telemetry::metrics::{Metrics, ProbeOutcome};
 
 /// How many verdicts are kept.
 const CAPACITY: u64 = 10_000;
 /// The longest that one attempt takes.
 const LONGEST: Duration = Duration::from_secs(10);
+/// How many callers are tried at a time.
+const TURNS: usize = 64;
+/// How long a caller waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how long what was found is believed.
 #[derive(Clone, Copy, Debug)]
 pub struct Belief {
     /// That credentials are right. What the upstream withdraws holds here for so long.
     pub right: Duration,
-    /// That the upstream refuses a client's wrong secrets, or that it does not.
+    /// That the upstream refuses wrong secrets, or that it does not.
     pub trial: Duration,
 }
 
@@ -42,121 +49,65 @@ impl Default for Belief {
     }
 }
 
-/// Credentials as they are tried: as they came, since servers differ in how they decode them.
-#[derive(Clone)]
-pub struct Attempt {
-    unverified_client_id: String,
-    secret: Presented,
-}
-
-#[derive(Clone)]
-enum Presented {
-    /// The value of the `Authorization` field.
-    Basic(Zeroizing<Vec<u8>>),
-    /// `client_secret` in the body.
-    Post(Zeroizing<String>),
-}
-
-impl std::fmt::Debug for Attempt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Attempt(…)")
-    }
-}
-
-impl Attempt {
-    /// `None` where there is no secret to be tried, or where it can be read in the name of more than
-    /// one client. `credentials` are those of the form and the `Authorization` fields.
-    pub fn of(credentials: &Credentials, form: &Form, authorization: &[&[u8]]) -> Option<Self> {
-        let unverified_client_id = credentials.unverified_client_id()?.to_owned();
-        if !credentials.has_secret() {
-            return None;
-        }
-        let secret = match (credentials.method, authorization) {
-            (Method::ClientSecretBasic, [value]) => {
-                Presented::Basic(Zeroizing::new(value.to_vec()))
-            }
-            (Method::ClientSecretPost, []) => {
-                Presented::Post(Zeroizing::new(form.get("client_secret")?.to_owned()))
-            }
-            (Method::ClientSecretBasic | Method::ClientSecretPost | Method::None, _) => {
-                return None;
-            }
-        };
-        Some(Self { unverified_client_id, secret })
-    }
-
-    /// The same client with a secret that nobody has.
-    fn with_random_secret(&self) -> Option<Self> {
-        let random = Zeroizing::new(random_text()?);
-        let secret = match &self.secret {
-            Presented::Basic(value) => {
-                let value = basic_with_secret(value, &random)?;
-                Presented::Basic(Zeroizing::new(value.as_bytes().to_vec()))
-            }
-            Presented::Post(_) => Presented::Post(random),
-        };
-        Some(Self { unverified_client_id: self.unverified_client_id.clone(), secret })
-    }
-
-    /// `Authorization` and body of a request about a token that nobody has.
-    fn request(&self) -> Option<(Option<HeaderValue>, String)> {
-        let mut form = Serializer::new(String::new());
-        form.append_pair("token", &random_text()?);
-        let authorization = match &self.secret {
-            Presented::Basic(value) => {
-                let mut value = HeaderValue::from_bytes(value).ok()?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-            Presented::Post(secret) => {
-                form.append_pair("client_id", &self.unverified_client_id);
-                form.append_pair("client_secret", secret);
-                None
-            }
-        };
-        Some((authorization, form.finish()))
-    }
-
-    /// What is remembered of it is bound to this, under a key.
-    fn binding(&self) -> Zeroizing<Vec<u8>> {
-        let (way, secret): (_, &[u8]) = match &self.secret {
-            Presented::Basic(value) => (b'b', value),
-            Presented::Post(secret) => (b'p', secret.as_bytes()),
-        };
-        let mut binding = self.binding_of_client(way);
-        binding.extend_from_slice(secret);
-        binding
-    }
-
-    /// As [`Attempt::binding`], for whatever secret.
-    fn binding_of_client(&self, way: u8) -> Zeroizing<Vec<u8>> {
-        let id = self.unverified_client_id.as_bytes();
-        Zeroizing::new([&[way], &(id.len() as u64).to_be_bytes()[..], id].concat())
-    }
-
-    fn binding_of_trial(&self) -> Zeroizing<Vec<u8>> {
-        self.binding_of_client(match self.secret {
-            Presented::Basic(_) => b'B',
-            Presented::Post(_) => b'P',
-        })
-    }
-}
-
-/// What came of one attempt.
+/// What an endpoint made of a random secret of a client that nobody has registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    Accepted,
-    /// 401.
-    Rejected,
-    /// Another refusal.
-    Refused,
-    /// The upstream could not say.
-    Nothing,
+#[repr(u8)]
+pub enum Finding {
+    /// It was not asked yet, or did not say.
+    Unknown = 0,
+    RefusesWrongSecrets,
+    /// It proves nothing, and is not used.
+    AcceptsWrongSecrets,
     /// There is no such endpoint.
-    NoEndpoint,
+    Missing,
 }
 
-/// Whether a random secret was refused.
+/// An endpoint at which credentials may be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointFinding {
+    pub purpose: Purpose,
+    pub path: String,
+    pub finding: Finding,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    purpose: Purpose,
+    path: String,
+    /// A [`Finding`]: the last one, for operators.
+    finding: AtomicU8,
+}
+
+impl Endpoint {
+    fn new(purpose: Purpose, path: &str) -> Self {
+        let finding = AtomicU8::new(Finding::Unknown as u8);
+        Self { purpose, path: path.to_owned(), finding }
+    }
+
+    fn finding(&self) -> Finding {
+        let known = [Finding::RefusesWrongSecrets, Finding::AcceptsWrongSecrets, Finding::Missing];
+        let finding = self.finding.load(Ordering::Relaxed);
+        known.into_iter().find(|one| *one as u8 == finding).unwrap_or(Finding::Unknown)
+    }
+
+    /// Tells the operator when it changes, not at each request.
+    fn note(&self, finding: Finding) {
+        let before = self.finding.swap(finding as u8, Ordering::Relaxed);
+        let path = &*self.path;
+        if finding == Finding::AcceptsWrongSecrets && before != finding as u8 {
+            tracing::error!(
+                path,
+                "the upstream takes a wrong secret for right here: the endpoint proves nothing, and \
+                 no client is authenticated by it"
+            );
+        }
+        if finding == Finding::RefusesWrongSecrets && before == Finding::AcceptsWrongSecrets as u8 {
+            tracing::warn!(path, "the upstream refuses wrong secrets here again");
+        }
+    }
+}
+
+/// Whether an endpoint may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trial {
     Passed,
@@ -168,125 +119,218 @@ enum Trial {
 pub struct ClientProbe {
     asking: Arc<Asking>,
     metrics: Arc<Metrics>,
-    /// Those that may be asked, in order, and whether it is the one for introspection.
-    endpoints: Vec<(String, bool)>,
+    guesses: Arc<Guesses>,
+    /// Those that may be asked, in order.
+    endpoints: Vec<Endpoint>,
     /// By which clients know us.
     host: Option<HeaderValue>,
     is_tls: bool,
-    /// Made anew in every process: what is kept is worth nothing outside.
-    key: hmac::Key,
-    right: Cache<[u8; 32], ()>,
-    trials: Cache<[u8; 32], Trial>,
+    right: Cache<[u8; 32], Vouched>,
+    /// By the place of the endpoint.
+    trials: Cache<usize, Trial>,
+    /// Clients whose every secret is taken for right, as some take those of public clients.
+    unprovable: Cache<[u8; 32], ()>,
+    turns: Semaphore,
 }
 
 impl ClientProbe {
-    /// `issuer` is ours, from which clients know our host. `None` where the system has no random
-    /// numbers.
+    /// `issuer` is ours, from which clients know our host.
     pub fn new(
         asking: &Arc<Asking>,
         metrics: &Arc<Metrics>,
+        guesses: &Arc<Guesses>,
         endpoints: &Endpoints,
         issuer: &str,
         belief: Belief,
-    ) -> Option<Self> {
-        let mut key = [0; 32];
-        aws_lc_rs::rand::fill(&mut key).ok()?;
+    ) -> Self {
         let issuer = url::Url::parse(issuer).ok();
-        let introspection = endpoints.introspection.iter().map(|path| (path.clone(), true));
-        let revocation = endpoints.revocation.iter().map(|path| (path.clone(), false));
-        Some(Self {
+        let endpoint = |purpose| move |path: &String| Endpoint::new(purpose, path);
+        let introspection = endpoints.introspection.iter().map(endpoint(Purpose::Introspection));
+        let revocation = endpoints.revocation.iter().map(endpoint(Purpose::Revocation));
+        Self {
             asking: Arc::clone(asking),
             metrics: Arc::clone(metrics),
+            guesses: Arc::clone(guesses),
             endpoints: introspection.chain(revocation).collect(),
             host: issuer.as_ref().and_then(super::documents::host),
             is_tls: issuer.is_some_and(|issuer| issuer.scheme() == "https"),
-            key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             right: cache(belief.right),
-            trials: cache(belief.trial),
-        })
+            trials: Cache::builder().max_capacity(CAPACITY).time_to_live(belief.trial).build(),
+            unprovable: cache(belief.trial),
+            turns: Semaphore::new(TURNS),
+        }
     }
 
     /// Whether the upstream knows these credentials. Callers with the same ones share one attempt.
-    pub async fn of(&self, attempt: &Attempt) -> ProbeOutcome {
-        let key = self.tag(&attempt.binding());
-        match self.right.try_get_with(key, self.probe(attempt)).await {
-            Ok(()) => ProbeOutcome::Accepted,
-            // Wrong ones are for an attacker to choose, and would push out the others.
-            Err(outcome) => *outcome,
+    pub async fn of(&self, attempt: &Attempt, guess: Guess<'_>) -> Result<Vouched, Unvouched> {
+        let key = self.guesses.key.tag(&attempt.binding());
+        // Wrong ones are not remembered. They are for an attacker to choose, and would push out the
+        // others.
+        self.right.try_get_with(key, self.probe(attempt, guess, key)).await.map_err(|why| *why)
+    }
+
+    /// Tries at every endpoint a client that nobody has registered, unless that was done a while ago.
+    pub async fn try_endpoints(&self) {
+        for (place, endpoint) in self.endpoints.iter().enumerate() {
+            // What is not learnt now is tried again when it is needed.
+            let _ = self.trial(place, endpoint).await;
         }
     }
 
-    async fn probe(&self, attempt: &Attempt) -> Result<(), ProbeOutcome> {
-        let outcome = self.judge(attempt).await;
-        self.metrics.client_probe(outcome);
-        if outcome == ProbeOutcome::Accepted { Ok(()) } else { Err(outcome) }
+    /// What each endpoint is good for: [`Finding::Unknown`] where it did not say.
+    pub async fn findings(&self) -> Vec<EndpointFinding> {
+        self.try_endpoints().await;
+        self.known_findings()
     }
 
-    async fn judge(&self, attempt: &Attempt) -> ProbeOutcome {
-        let trial = self.tag(&attempt.binding_of_trial());
-        if self.trials.get(&trial).await == Some(Trial::Failed) {
-            return ProbeOutcome::Unclear;
-        }
-        match self.attempt(attempt).await {
-            Came::Accepted => {}
-            Came::Rejected => return ProbeOutcome::Rejected,
-            Came::Refused | Came::Nothing | Came::NoEndpoint => return ProbeOutcome::Unclear,
-        }
-        match self.trials.try_get_with(trial, self.try_random_secret(attempt)).await {
-            Ok(Trial::Passed) => ProbeOutcome::Accepted,
-            Ok(Trial::Failed) | Err(_) => ProbeOutcome::Unclear,
-        }
+    /// What was found at every endpoint when it was tried last.
+    pub fn known_findings(&self) -> Vec<EndpointFinding> {
+        let finding = |endpoint: &Endpoint| EndpointFinding {
+            purpose: endpoint.purpose,
+            path: endpoint.path.clone(),
+            finding: endpoint.finding(),
+        };
+        self.endpoints.iter().map(finding).collect()
     }
 
-    /// `Err` where nothing was learnt.
-    async fn try_random_secret(&self, attempt: &Attempt) -> Result<Trial, ()> {
-        let wrong = attempt.with_random_secret().ok_or(())?;
-        match self.attempt(&wrong).await {
-            Came::Rejected | Came::Refused => Ok(Trial::Passed),
-            Came::Accepted => {
-                tracing::warn!(
-                    "the upstream takes a wrong secret for right: for a while, none that a client \
-                     of this name shows proves anything"
-                );
-                Ok(Trial::Failed)
-            }
-            Came::Nothing | Came::NoEndpoint => Err(()),
-        }
-    }
-
-    async fn attempt(&self, attempt: &Attempt) -> Came {
-        for (path, is_introspection) in &self.endpoints {
-            let came = self.attempt_at(path, *is_introspection, attempt).await;
-            if came.is_none_or(|came| came != Came::NoEndpoint) {
-                return came.unwrap_or(Came::Nothing);
-            }
-        }
-        Came::NoEndpoint
-    }
-
-    async fn attempt_at(
+    async fn probe(
         &self,
-        path: &str,
-        is_introspection: bool,
         attempt: &Attempt,
-    ) -> Option<Came> {
-        let (authorization, body) = attempt.request()?;
-        let host = self.host.as_ref();
-        let question = self.asking.form(path, host, self.is_tls, authorization, body)?;
-        let reply = self.asking.ask(question, Some(LONGEST)).await?;
-        Some(match reply.head.status.as_u16() {
-            200 if !is_introspection || json::parse_object(&reply.body).is_ok() => Came::Accepted,
-            401 => Came::Rejected,
-            404 | 405 | 501 => Came::NoEndpoint,
-            400 | 403 => Came::Refused,
-            _ => Came::Nothing,
+        guess: Guess<'_>,
+        tag: [u8; 32],
+    ) -> Result<Vouched, Unvouched> {
+        let admitted = self.guesses.admit(guess, [attempt.unverified_client_id()], tag);
+        let admitted = admitted.map_err(|_| Unvouched::Throttled)?;
+        let result = match timeout(PATIENCE, self.turns.acquire()).await {
+            Ok(Ok(_turn)) => self.judge(attempt).await,
+            Ok(Err(_)) | Err(_) => Err(Unvouched::Silent),
+        };
+        let (shown, outcome) = match &result {
+            Ok(_) => (Shown::Right, ProbeOutcome::Accepted),
+            Err(Unvouched::Wrong) => (Shown::Wrong, ProbeOutcome::Rejected),
+            Err(Unvouched::Refused | Unvouched::Unprovable) => {
+                (Shown::Wrong, ProbeOutcome::Unclear)
+            }
+            Err(Unvouched::Silent | Unvouched::Open | Unvouched::Throttled) => {
+                (Shown::Nothing, ProbeOutcome::Unclear)
+            }
+        };
+        self.guesses.conclude(admitted, shown);
+        self.metrics.client_probe(outcome);
+        result
+    }
+
+    /// At the first endpoint that there is, and that is good for it.
+    async fn judge(&self, attempt: &Attempt) -> Result<Vouched, Unvouched> {
+        let mut why = Unvouched::Silent;
+        for (place, endpoint) in self.endpoints.iter().enumerate() {
+            match self.trial(place, endpoint).await? {
+                Trial::Passed => {}
+                Trial::Failed => {
+                    why = Unvouched::Open;
+                    continue;
+                }
+            }
+            if let Some(judged) = self.judge_at(place, endpoint, attempt).await {
+                return judged;
+            }
+        }
+        Err(why)
+    }
+
+    async fn trial(&self, place: usize, endpoint: &Endpoint) -> Result<Trial, Unvouched> {
+        let trial = self.trials.try_get_with(place, self.try_stranger(endpoint));
+        trial.await.map_err(|why| *why)
+    }
+
+    /// `None` where there is no such endpoint.
+    async fn judge_at(
+        &self,
+        place: usize,
+        endpoint: &Endpoint,
+        attempt: &Attempt,
+    ) -> Option<Result<Vouched, Unvouched>> {
+        let client = self.guesses.key.tag(&attempt.binding_of_client());
+        if self.unprovable.contains_key(&client) {
+            return Some(Err(Unvouched::Unprovable));
+        }
+        let answer = self.attempt_at(endpoint, attempt).await;
+        match answer {
+            Answer::Yes => {}
+            Answer::No => return Some(Err(Unvouched::Wrong)),
+            Answer::Refused => return Some(Err(Unvouched::Refused)),
+            Answer::Other | Answer::Down => return Some(Err(Unvouched::Silent)),
+            Answer::NoEndpoint => return None,
+        }
+        let Some(wrong) = random_text().and_then(|secret| attempt.with_secret(&secret)) else {
+            return Some(Err(Unvouched::Silent));
+        };
+        let of_wrong = self.attempt_at(endpoint, &wrong).await;
+        let vouched = attempt.vouched(answer, (&wrong, of_wrong), &self.guesses.key);
+        Some(match (vouched, of_wrong) {
+            (Some(vouched), _) => Ok(vouched),
+            (None, Answer::Yes) => Err(self.find_out(place, endpoint, client).await),
+            (None, _) => Err(Unvouched::Silent),
         })
     }
 
-    fn tag(&self, binding: &[u8]) -> [u8; 32] {
-        let mut tag = [0; 32];
-        tag.copy_from_slice(hmac::sign(&self.key, binding).as_ref());
-        tag
+    /// Finds out whether it is this client alone whose every secret is taken for right.
+    async fn find_out(&self, place: usize, endpoint: &Endpoint, client: [u8; 32]) -> Unvouched {
+        match self.try_stranger(endpoint).await {
+            Ok(Trial::Failed) => {
+                self.trials.insert(place, Trial::Failed).await;
+                Unvouched::Open
+            }
+            Ok(Trial::Passed) => {
+                self.unprovable.insert(client, ()).await;
+                tracing::warn!(
+                    "the upstream takes a wrong secret of a client for right: for a while, none that \
+                     a client of this name shows proves anything"
+                );
+                Unvouched::Unprovable
+            }
+            Err(why) => why,
+        }
+    }
+
+    /// Asks for a client that nobody has registered. `Err` where nothing was learnt.
+    async fn try_stranger(&self, endpoint: &Endpoint) -> Result<Trial, Unvouched> {
+        let texts = random_text().zip(random_text());
+        let (client_id, secret) = texts.ok_or(Unvouched::Silent)?;
+        let stranger = Attempt::of_stranger(&client_id, &secret);
+        let (trial, finding) = match self.attempt_at(endpoint, &stranger).await {
+            Answer::Yes => (Trial::Failed, Finding::AcceptsWrongSecrets),
+            Answer::No | Answer::Refused | Answer::Other => {
+                (Trial::Passed, Finding::RefusesWrongSecrets)
+            }
+            // It may be the client that is not found.
+            Answer::NoEndpoint => (Trial::Passed, Finding::Missing),
+            Answer::Down => return Err(Unvouched::Silent),
+        };
+        endpoint.note(finding);
+        Ok(trial)
+    }
+
+    async fn attempt_at(&self, endpoint: &Endpoint, attempt: &Attempt) -> Answer {
+        let Some(question) = random_text().and_then(|token| {
+            let AskedWith { authorization, body } = attempt.asking_about(&token);
+            let authorization = match authorization {
+                None => None,
+                Some(value) => {
+                    let mut value = HeaderValue::from_bytes(&value).ok()?;
+                    value.set_sensitive(true);
+                    Some(value)
+                }
+            };
+            let host = self.host.as_ref();
+            self.asking.form(&endpoint.path, host, self.is_tls, authorization, (*body).clone())
+        }) else {
+            return Answer::Down;
+        };
+        match self.asking.ask(question, Some(LONGEST)).await {
+            None => Answer::Down,
+            Some(reply) => Answer::of(endpoint.purpose, reply.head.status.as_u16(), &reply.body),
+        }
     }
 }
 
@@ -294,9 +338,9 @@ fn cache<V: Clone + Send + Sync + 'static>(kept: Duration) -> Cache<[u8; 32], V>
     Cache::builder().max_capacity(CAPACITY).time_to_live(kept).build()
 }
 
-/// A token or secret that nobody has. It has the form of none that is understood.
-fn random_text() -> Option<String> {
+/// A token, a name or a secret that nobody has. It has the form of none that is understood.
+fn random_text() -> Option<Zeroizing<String>> {
     let mut octets = [0; 32];
     aws_lc_rs::rand::fill(&mut octets).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(octets))
+    Some(Zeroizing::new(URL_SAFE_NO_PAD.encode(octets)))
 }

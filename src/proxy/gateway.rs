@@ -113,7 +113,8 @@ impl ProxyHttp for Gateway {
         let answer = match visit.route {
             Route::Token | Route::Suspect => {
                 let endpoint = &self.shared.token_endpoint;
-                intercept::token_request(session, &self.generation, endpoint).await?
+                let client = visit.client;
+                intercept::token_request(session, &self.generation, endpoint, client).await?
             }
             Route::Introspection => self.inquiry(Purpose::Introspection, session, visit).await?,
             Route::Revocation => self.inquiry(Purpose::Revocation, session, visit).await?,

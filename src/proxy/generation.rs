@@ -12,6 +12,7 @@ use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 
+use super::authentication::Authentication;
 use super::documents::Documents;
 use super::gateway::Gateway;
 use super::inquiries::Inquiries;
@@ -47,6 +48,7 @@ pub enum GenerationError {
 #[derive(Debug)]
 pub struct Shared {
     pub metrics: Arc<Metrics>,
+    pub authentication: Arc<Authentication>,
     pub token_endpoint: TokenEndpoint,
     pub store: Arc<Slot>,
     /// From then on no connection is kept for another request.
@@ -138,7 +140,7 @@ fn inquiries(
     }
     let known = previous.and_then(|previous| previous.generation.inquiries.clone());
     let known = known.filter(|known| known.are_of(config));
-    let new = || Inquiries::new(config, &shared.metrics).map(Arc::new);
+    let new = || Inquiries::new(config, shared).map(Arc::new);
     known.or_else(new).map(Some).ok_or(GenerationError::SystemRoots)
 }
 

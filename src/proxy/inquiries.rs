@@ -7,25 +7,28 @@ use serde_json::{Map, Value};
 
 use super::answer::Answer;
 use super::asking::{Asking, Question, Reply};
-use super::client_probe::{Attempt, Belief, ClientProbe};
+use super::authentication::Calling;
+use super::client_probe::{Belief, ClientProbe};
 use super::generation::Shared;
 use super::token_endpoint::decision_id;
 use crate::clock;
 use crate::config::{Config, Endpoints, Upstream};
-use crate::exchange::client::{ClientError, Credentials};
+use crate::exchange::client::ClientError;
+use crate::exchange::credentials::Credentials;
 use crate::exchange::error::{Failure, Reason, Refusal};
 use crate::exchange::family::End;
 use crate::exchange::inquiry::{Caller, Inquiry, InquiryRecord, Purpose, Said};
 use crate::exchange::issued::{AccessToken, Inactive, KeptOfAccess, Owned, Suspected};
+use crate::exchange::vouching::{Attempt, Unvouched};
 use crate::store::StoreError;
 use crate::telemetry::audit::{self, Inquired};
-use crate::telemetry::metrics::{AnsweredBy, Metrics, ProbeOutcome};
+use crate::telemetry::metrics::{AnsweredBy, Metrics};
 
 /// How the upstream is asked, and what is known of its clients.
 #[derive(Debug)]
 pub struct Inquiries {
     pub asking: Arc<Asking>,
-    probe: ClientProbe,
+    pub probe: ClientProbe,
     endpoints: Endpoints,
     issuer: String,
 }
@@ -35,19 +38,21 @@ pub struct Inquiries {
 pub struct Received<'a> {
     pub purpose: Purpose,
     pub inquiry: Inquiry,
-    /// The value of every `Authorization` field as the client sent it.
-    pub authorization: &'a [&'a [u8]],
+    pub calling: Calling<'a>,
     /// What the upstream is asked.
     pub question: Question,
 }
 
 impl Inquiries {
     /// `None` where no client can be built: without certificate authorities of the system.
-    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Option<Self> {
+    pub fn new(config: &Config, shared: &Shared) -> Option<Self> {
+        let metrics = &shared.metrics;
         let asking = Arc::new(Asking::new(&config.upstream, metrics)?);
         let endpoints = config.endpoints.clone();
         let issuer = config.policy.authorization_server().to_owned();
-        let probe = ClientProbe::new(&asking, metrics, &endpoints, &issuer, Belief::default())?;
+        let guesses = &shared.authentication.guesses;
+        let belief = Belief::default();
+        let probe = ClientProbe::new(&asking, metrics, guesses, &endpoints, &issuer, belief);
         Some(Self { asking, probe, endpoints, issuer })
     }
 
@@ -70,12 +75,12 @@ impl Inquiries {
         shared: &Shared,
         received: Received<'_>,
     ) -> pingora::Result<Answer> {
-        let Received { purpose, inquiry, authorization, question } = received;
+        let Received { purpose, inquiry, calling, question } = received;
         let reply = self.asking.ask(question, None).await;
         let said = reply
             .as_ref()
             .map_or(Said::Down, |reply| Said::of(purpose, reply.head.status.as_u16(), &reply.body));
-        let credentials = Credentials::present(authorization, &inquiry.form);
+        let credentials = Credentials::present(calling.authorization, &inquiry.form);
         let mut case = Case {
             purpose,
             config,
@@ -83,7 +88,7 @@ impl Inquiries {
             probe: &self.probe,
             caller: credentials.as_ref().ok().and_then(Caller::of),
             inquiry: &inquiry,
-            authorization,
+            calling,
             credentials,
             record: InquiryRecord::default(),
         };
@@ -131,7 +136,7 @@ struct Case<'a> {
     shared: &'a Shared,
     probe: &'a ClientProbe,
     inquiry: &'a Inquiry,
-    authorization: &'a [&'a [u8]],
+    calling: Calling<'a>,
     credentials: Result<Credentials, ClientError>,
     caller: Option<Caller>,
     record: InquiryRecord,
@@ -227,20 +232,22 @@ impl Case<'_> {
     /// at.
     async fn probe(&self) -> Result<Probed, Refusal> {
         let credentials = self.credentials.as_ref().map_err(|error| *error)?;
-        let attempt = Attempt::of(credentials, &self.inquiry.form, self.authorization);
-        let Some(attempt) = attempt else { return Ok(Probed::Unclear) };
-        match self.probe.of(&attempt).await {
-            ProbeOutcome::Accepted => Ok(Probed::Right),
-            ProbeOutcome::Rejected => Err(ClientError::SecretWrong.into()),
-            ProbeOutcome::Unclear => Ok(Probed::Unclear),
+        let Some(attempt) = Attempt::of(credentials) else { return Ok(Probed::Unclear) };
+        match self.probe.of(&attempt, self.calling.guess(self.config)).await {
+            Ok(_) => Ok(Probed::Right),
+            Err(why @ (Unvouched::Wrong | Unvouched::Throttled)) => Err(why.into()),
+            Err(
+                Unvouched::Refused | Unvouched::Unprovable | Unvouched::Silent | Unvouched::Open,
+            ) => Ok(Probed::Unclear),
         }
     }
 
     /// Holds the caller to our own list of applications.
     async fn authenticate(&self) -> Result<String, Refusal> {
-        let endpoint = &self.shared.token_endpoint;
-        let client = endpoint.authenticate(self.config, &self.inquiry.form, self.authorization);
-        Ok(client.await?.application().client_id.clone())
+        let authentication = &self.shared.authentication;
+        let (probe, form) = (Some(self.probe), &self.inquiry.form);
+        let client = authentication.of(self.config, probe, form, self.calling).await?;
+        Ok(client.client_id().to_owned())
     }
 
     /// What this client gets of the token, where we alone answer.

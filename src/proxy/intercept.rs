@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::authentication::Calling;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::inquiries::{self, Received};
@@ -32,6 +33,7 @@ pub async fn token_request(
     session: &mut Session,
     generation: &Generation,
     endpoint: &TokenEndpoint,
+    client: Client,
 ) -> pingora::Result<Option<Answer>> {
     let body = match whole_body(session, generation.config.limits.body_timeout).await? {
         Ok(body) => body,
@@ -50,7 +52,8 @@ pub async fn token_request(
             is_encoded: is_encoded(headers),
             body: &body,
         },
-        authorization: &authorization,
+        calling: Calling { authorization: &authorization, address: client.address },
+        probe: generation.inquiries.as_ref().map(|inquiries| &inquiries.probe),
     };
     match endpoint.answer(&generation.config, &generation.keys, intercepted).await {
         Disposition::Forward => Ok(None),
@@ -91,8 +94,8 @@ pub async fn inquiry(
     let received =
         generation.inquiries.as_ref().zip(recognised).and_then(|(inquiries, inquiry)| {
             let question = inquiries.asking.forwarded(purpose, request, body.clone(), client)?;
-            let authorization = &authorization;
-            Some((inquiries, Received { purpose, inquiry, authorization, question }))
+            let calling = Calling { authorization: &authorization, address: client.address };
+            Some((inquiries, Received { purpose, inquiry, calling, question }))
         });
     let Some((inquiries, received)) = received else {
         inquiries::count(&shared.metrics, purpose, AnsweredBy::Upstream);

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod asking;
+pub mod authentication;
 pub mod client_probe;
 pub mod client_verdicts;
 pub mod connection;
@@ -9,6 +10,7 @@ pub mod documents;
 pub mod forward;
 pub mod gateway;
 pub mod generation;
+pub mod guesses;
 pub mod head;
 pub mod inquiries;
 pub mod intercept;

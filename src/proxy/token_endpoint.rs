@@ -7,10 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::answer::Answer;
-use super::client_verdicts::ClientVerdicts;
+use super::authentication::{Authentication, Calling};
+use super::client_probe::ClientProbe;
 use crate::clock;
 use crate::config::Config;
-use crate::exchange::client::{AuthenticatedClient, Credentials};
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::refresh::{self, Refused};
 use crate::exchange::request::{Recognised, TokenPathRequest};
@@ -31,8 +31,9 @@ const ATTEMPTS: usize = 3;
 #[derive(Clone, Copy)]
 pub struct Intercepted<'a> {
     pub request: TokenPathRequest<'a>,
-    /// The value of every `Authorization` field as the client sent it.
-    pub authorization: &'a [&'a [u8]],
+    pub calling: Calling<'a>,
+    /// Where the upstream can be asked about its clients.
+    pub probe: Option<&'a ClientProbe>,
 }
 
 impl std::fmt::Debug for Intercepted<'_> {
@@ -53,14 +54,17 @@ pub enum Disposition {
 #[derive(Debug)]
 pub struct TokenEndpoint {
     metrics: Arc<Metrics>,
-    verdicts: ClientVerdicts,
+    authentication: Arc<Authentication>,
     store: Arc<Slot>,
 }
 
 impl TokenEndpoint {
-    /// `None` where the system has no random numbers.
-    pub fn new(metrics: Arc<Metrics>, store: Arc<Slot>) -> Option<Self> {
-        Some(Self { metrics, verdicts: ClientVerdicts::new()?, store })
+    pub fn new(
+        metrics: Arc<Metrics>,
+        authentication: Arc<Authentication>,
+        store: Arc<Slot>,
+    ) -> Self {
+        Self { metrics, authentication, store }
     }
 
     /// Decides, audits and counts.
@@ -72,18 +76,18 @@ impl TokenEndpoint {
     ) -> Disposition {
         let began = Instant::now();
         let mut record = Record::default();
-        let authorization = intercepted.authorization;
+        let caller = (intercepted.probe, intercepted.calling);
         let (asked, result) = match intercepted.request.recognise() {
             Ok(Recognised::Other) => return Disposition::Forward,
             Ok(Recognised::Exchange(form)) => {
                 if exchange::is_forwarded(&form, &config.policy) {
                     return Disposition::Forward;
                 }
-                let result = self.exchange(config, keys, &form, authorization, &mut record).await;
+                let result = self.exchange(config, keys, &form, caller, &mut record).await;
                 (Asked::Exchange, result)
             }
             Ok(Recognised::Refresh(form)) => {
-                let result = self.refresh(config, &form, authorization, &mut record).await;
+                let result = self.refresh(config, &form, caller, &mut record).await;
                 (Asked::Refresh, result)
             }
             Err(error) => (Asked::Exchange, Err(error.into())),
@@ -102,10 +106,10 @@ impl TokenEndpoint {
         config: &Config,
         keys: &KeyRing,
         form: &Form,
-        authorization: &[&[u8]],
+        (probe, calling): (Option<&ClientProbe>, Calling<'_>),
         record: &mut Record,
     ) -> Result<Granted, Refusal> {
-        let client = self.authenticate(config, form, authorization).await?;
+        let client = self.authentication.of(config, probe, form, calling).await?;
         let pending = exchange::begin(form, client, &config.policy, record)?;
         let key_set = keys.resolve(&pending).await?;
         let now = clock::now();
@@ -131,10 +135,10 @@ impl TokenEndpoint {
         &self,
         config: &Config,
         form: &Form,
-        authorization: &[&[u8]],
+        (probe, calling): (Option<&ClientProbe>, Calling<'_>),
         record: &mut Record,
     ) -> Result<Granted, Refusal> {
-        let client = self.authenticate(config, form, authorization).await?;
+        let client = self.authentication.of(config, probe, form, calling).await?;
         let pending = refresh::begin(form, client, record)?;
         let store = self.store.get()?;
         for _ in 0..ATTEMPTS {
@@ -174,19 +178,6 @@ impl TokenEndpoint {
             return Ok(issued.granted);
         }
         Err(Failure::Overloaded.into())
-    }
-
-    /// Holds a caller to our own list of applications.
-    pub async fn authenticate(
-        &self,
-        config: &Config,
-        form: &Form,
-        authorization: &[&[u8]],
-    ) -> Result<AuthenticatedClient, Refusal> {
-        let credentials = Credentials::present(authorization, form)?;
-        let check = config.policy.secret_check(credentials);
-        let verdict = self.verdicts.of(&check).await?;
-        Ok(check.conclude(verdict)?)
     }
 
     fn conclude(

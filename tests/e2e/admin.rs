@@ -51,6 +51,7 @@ fn status(draining: bool) -> Status {
             age_seconds: Some(3),
             last_error: None,
         }),
+        client_authentication: Vec::new(),
     }
 }
 

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cambio::config::{Endpoints, Upstream};
-use cambio::exchange::client::Credentials;
+use cambio::exchange::credentials::Credentials;
+use cambio::exchange::inquiry::Purpose;
+use cambio::exchange::throttle::{GuessLimits, Origin};
+use cambio::exchange::vouching::{Attempt, Unvouched};
 use cambio::oauth::form::Form;
 use cambio::proxy::asking::Asking;
-use cambio::proxy::client_probe::{Attempt, Belief, ClientProbe};
-use cambio::telemetry::metrics::{Metrics, ProbeOutcome};
+use cambio::proxy::client_probe::{Belief, ClientProbe, EndpointFinding, Finding};
+use cambio::proxy::guesses::{Guess, Guesses};
+use cambio::telemetry::metrics::Metrics;
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -22,9 +26,15 @@ fn unsupported() -> Vec<u8> {
     response("400 Bad Request", &[("X-IdP", "yes")], ITS_UNSUPPORTED)
 }
 
-/// Whether a request asks about a token that nobody has.
+/// Whether a request asks about a token that nobody has, in the name of a client that nobody has
+/// registered.
+fn is_stranger(request: &Recorded) -> bool {
+    credentials(request).is_some_and(|(id, _)| id.len() >= 43)
+}
+
+/// Whether a request asks about a token that nobody has, in a client's name.
 fn is_probe(request: &Recorded) -> bool {
-    !parameters(&request.body)["token"].contains('.')
+    !parameters(&request.body)["token"].contains('.') && !is_stranger(request)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +53,8 @@ async fn credentials_are_tried_and_nothing_else_of_the_request() {
         assert_ours(&response, 200);
         assert_eq!(response.json()["active"], true);
         // Its own request, its credentials, and a wrong secret in its name.
-        let asked = estate.idp.upstream.requests().split_off(before);
+        let mut asked = estate.idp.upstream.requests().split_off(before);
+        asked.retain(|one| !is_stranger(one));
         let [own, tried, wrong] = asked.as_slice() else { panic!("{asked:#?}") };
         assert!(!is_probe(own));
         for probe in [tried, wrong] {
@@ -75,6 +86,13 @@ async fn credentials_are_tried_and_nothing_else_of_the_request() {
     }
     assert_eq!(estate.probes("accepted").await, 2);
     assert_eq!(estate.probes("rejected").await + estate.probes("unclear").await, 0);
+    // Before all that, once: somebody whom nobody knows.
+    let asked = estate.idp.upstream.requests();
+    let strangers: Vec<_> = asked.iter().filter(|one| is_stranger(one)).collect();
+    let [stranger] = strangers[..] else { panic!("{strangers:#?}") };
+    assert_eq!(parameters(&stranger.body).len(), 1);
+    let first = asked.iter().position(is_probe).unwrap();
+    assert!(asked[..first].iter().any(is_stranger));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,16 +133,34 @@ async fn an_upstream_that_takes_any_secret_proves_nothing() {
     for path in [INTROSPECT, REVOKE, INTROSPECT] {
         assert_its_own(&ask(path).await, 400, ITS_UNSUPPORTED);
     }
-    // It was tried once, and then for a while not at all.
-    let probes = estate.idp.upstream.requests().iter().filter(|one| is_probe(one)).count();
-    assert_eq!(probes, 2);
+    // Each endpoint was tried once, and then for a while not at all. No credentials were.
+    let asked = estate.idp.upstream.requests();
+    assert_eq!(asked.iter().filter(|one| is_stranger(one)).count(), 2);
+    assert_eq!(asked.iter().filter(|one| is_probe(one)).count(), 0);
     assert_eq!(estate.probes("unclear").await, 3);
     assert_eq!(estate.probes("accepted").await, 0);
-    // Other clients it may well know.
     estate.idp.says(Says::NoJwts);
-    assert_hidden(&estate.introspect("stranger", &tokens.access).await);
     assert_its_own(&ask(INTROSPECT).await, 400, ITS_UNSUPPORTED);
     assert!(estate.is_active("portal", &tokens.access).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_every_secret_is_right_takes_no_other_along() {
+    let estate = Estate::start().await;
+    let tokens = estate.exchange("portal", "").await;
+    estate.idp.says(Says::OpenTo("portal"));
+    let ask = async |client_id: &str| {
+        estate.ask(INTROSPECT, &basic(client_id, &its_secret(client_id)), &tokens.access).await
+    };
+    for _ in 0..3 {
+        assert_its_own(&ask("portal").await, 400, ITS_UNSUPPORTED);
+    }
+    // It was tried once, and then for a while not at all.
+    let asked = estate.idp.upstream.requests();
+    assert_eq!(asked.iter().filter(|one| is_probe(one)).count(), 2);
+    assert_eq!(estate.probes("unclear").await, 3);
+    assert_eq!(ask("api-server").await.json()["active"], true);
+    assert_eq!(estate.probes("accepted").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +172,9 @@ async fn what_is_neither_yes_nor_no_is_no_yes() {
         response("200 OK", &[], b""),
         response("200 OK", &[("Content-Type", "text/html")], b"<form action=/login>"),
         response("200 OK", &json, b"[]"),
+        response("200 OK", &json, b"{}"),
+        response("200 OK", &json, br#"{"active":"false"}"#),
+        response("200 OK", &json, br#"{"active":false,"error":"invalid_client"}"#),
         response("204 No Content", &json, b""),
         response("302 Found", &[("Location", "/login")], b""),
         response("400 Bad Request", &json, br#"{"error":"invalid_request"}"#),
@@ -164,7 +203,8 @@ async fn where_introspection_is_missing_upstream_revocation_is_tried() {
     assert_ours(&response, 200);
     let asked: Vec<_> =
         estate.idp.upstream.requests().iter().map(|one| one.target().to_owned()).collect();
-    assert_eq!(asked, [REVOKE, INTROSPECT, REVOKE, INTROSPECT, REVOKE]);
+    // What came; somebody unknown and the caller at the one; the same, and a wrong secret, at the other.
+    assert_eq!(asked, [REVOKE, INTROSPECT, INTROSPECT, REVOKE, REVOKE, REVOKE]);
     assert!(!estate.is_active("portal", &tokens.access).await);
 }
 
@@ -194,7 +234,8 @@ impl Probe {
             revocation: None,
         };
         let issuer = "https://idp.example";
-        let probe = ClientProbe::new(&asking, &metrics, &endpoints, issuer, belief).unwrap();
+        let guesses = Arc::new(Guesses::new().unwrap());
+        let probe = ClientProbe::new(&asking, &metrics, &guesses, &endpoints, issuer, belief);
         Self { idp, probe }
     }
 
@@ -203,11 +244,14 @@ impl Probe {
         let value = fields.trim_start_matches("Authorization: ").trim().as_bytes();
         let form = Form::parse(b"").unwrap();
         let credentials = Credentials::present(&[value], &form).unwrap();
-        Attempt::of(&credentials, &form, &[value]).unwrap()
+        Attempt::of(&credentials).unwrap()
     }
 
-    async fn of(&self, client_id: &str, secret: &str) -> ProbeOutcome {
-        self.probe.of(&Self::attempt(client_id, secret)).await
+    async fn of(&self, client_id: &str, secret: &str) -> Result<(), Unvouched> {
+        const LIMITS: GuessLimits =
+            GuessLimits { client_and_address: 10, client: 100, address: 1000 };
+        let guess = Guess { limits: &LIMITS, origin: Origin::UNKNOWN };
+        self.probe.of(&Self::attempt(client_id, secret), guess).await.map(|_| ())
     }
 
     fn asked(&self) -> usize {
@@ -224,9 +268,10 @@ async fn many_callers_with_the_same_credentials_share_one_attempt() {
         callers.spawn(async move { probe.of("portal", &its_secret("portal")).await });
     }
     for outcome in callers.join_all().await {
-        assert_eq!(outcome, ProbeOutcome::Accepted);
+        assert_eq!(outcome, Ok(()));
     }
-    assert_eq!(probe.asked(), 2);
+    // Somebody unknown, the caller, and a wrong secret in its name.
+    assert_eq!(probe.asked(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,22 +279,22 @@ async fn what_is_remembered_is_forgotten_again() {
     let brief = Duration::from_millis(50);
     let probe = Probe::with(Belief { right: brief, trial: brief }).await;
     let secret = its_secret("portal");
-    assert_eq!(probe.of("portal", &secret).await, ProbeOutcome::Accepted);
+    assert_eq!(probe.of("portal", &secret).await, Ok(()));
     let asked = probe.asked();
     let began = Instant::now();
     // Both the credentials and a wrong secret are tried once more.
     while probe.asked() < asked + 2 {
         assert!(began.elapsed() < Duration::from_secs(10), "it was never tried again");
-        assert_eq!(probe.of("portal", &secret).await, ProbeOutcome::Accepted);
+        assert_eq!(probe.of("portal", &secret).await, Ok(()));
     }
     // An upstream that no longer looks is found out at the next trial, and believed again later.
     probe.idp.says(Says::Open);
-    while probe.of("portal", &secret).await == ProbeOutcome::Accepted {
+    while probe.of("portal", &secret).await == Ok(()) {
         assert!(began.elapsed() < Duration::from_secs(10), "it was never found out");
     }
-    assert_eq!(probe.of("portal", "anything").await, ProbeOutcome::Unclear);
+    assert_eq!(probe.of("portal", "anything").await, Err(Unvouched::Open));
     probe.idp.says(Says::Usual);
-    while probe.of("portal", &secret).await != ProbeOutcome::Accepted {
+    while probe.of("portal", &secret).await != Ok(()) {
         assert!(began.elapsed() < Duration::from_secs(10), "it was never believed again");
     }
 }
@@ -259,17 +304,43 @@ async fn a_trial_that_tells_nothing_is_no_proof_and_is_repeated() {
     let probe = Probe::with(Belief::default()).await;
     let right = response("200 OK", &[], ITS_INACTIVE);
     let secret = its_secret("portal");
+    let down = response("500 Internal Server Error", &[], b"");
+    let says = |wrong: &[u8]| Says::Secrets { right: right.clone(), wrong: wrong.to_vec() };
+    // Nobody is asked about before it is known what the endpoint is good for.
+    for wrong in [&down[..], b""] {
+        probe.idp.says(says(wrong));
+        assert_eq!(probe.of("portal", &secret).await, Err(Unvouched::Silent));
+    }
+    assert_eq!(probe.asked(), 2);
+    probe.idp.says(Says::Usual);
+    let finding = |finding| EndpointFinding {
+        purpose: Purpose::Introspection,
+        path: INTROSPECT.to_owned(),
+        finding,
+    };
+    assert_eq!(probe.probe.known_findings(), [finding(Finding::Unknown)]);
+    assert_eq!(probe.probe.findings().await, [finding(Finding::RefusesWrongSecrets)]);
     // A refusal of another kind is one as well: of the wrong secret, not of the right one.
-    let told: [(Vec<u8>, ProbeOutcome); 3] = [
-        (response("500 Internal Server Error", &[], b""), ProbeOutcome::Unclear),
-        (Vec::new(), ProbeOutcome::Unclear),
-        (response("403 Forbidden", &[], b""), ProbeOutcome::Accepted),
-    ];
-    for (wrong, outcome) in told {
-        probe.idp.says(Says::Secrets { right: right.clone(), wrong });
+    let redirect = response("302 Found", &[("Location", "/login")], b"");
+    let page = response("200 OK", &[("Content-Type", "text/html")], b"<html>");
+    for (wrong, outcome) in [
+        (down, Err(Unvouched::Silent)),
+        (Vec::new(), Err(Unvouched::Silent)),
+        (redirect, Err(Unvouched::Silent)),
+        (page, Err(Unvouched::Silent)),
+        (response("403 Forbidden", &[], b""), Ok(())),
+    ] {
+        probe.idp.says(says(&wrong));
         assert_eq!(probe.of("portal", &secret).await, outcome);
     }
-    assert_eq!(probe.asked(), 6);
+    // And one that says yes all of a sudden is found out.
+    let other = Probe::with(Belief::default()).await;
+    assert_eq!(other.probe.findings().await, [finding(Finding::RefusesWrongSecrets)]);
+    other.idp.says(Says::Open);
+    assert_eq!(other.of("portal", &secret).await, Err(Unvouched::Open));
+    assert_eq!(other.probe.known_findings(), [finding(Finding::AcceptsWrongSecrets)]);
+    other.idp.says(Says::Usual);
+    assert_eq!(other.of("portal", &secret).await, Err(Unvouched::Open));
 }
 
 #[test]
@@ -277,7 +348,7 @@ fn nothing_is_tried_where_there_is_no_secret_or_more_than_one_client() {
     let attempt = |authorization: &[&[u8]], body: &str| {
         let form = Form::parse(body.as_bytes()).unwrap();
         let credentials = Credentials::present(authorization, &form).unwrap();
-        Attempt::of(&credentials, &form, authorization).is_some()
+        Attempt::of(&credentials).is_some()
     };
     assert!(attempt(&[b"Basic YTpi"], ""));
     assert!(attempt(&[], "client_id=a&client_secret=b"));
@@ -285,5 +356,5 @@ fn nothing_is_tried_where_there_is_no_secret_or_more_than_one_client() {
     // `a:`, and `%61:b`.
     assert!(!attempt(&[b"Basic YTo="], ""));
     assert!(!attempt(&[b"Basic JTYxOmI="], ""));
-    assert!(attempt(&[b"Basic JTYxOmI="], "client_id=a"));
+    assert!(!attempt(&[b"Basic JTYxOmI="], "client_id=a"));
 }

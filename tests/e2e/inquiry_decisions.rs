@@ -17,6 +17,7 @@ use cambio::exchange::opaque::OpaqueId;
 use cambio::exchange::subject::Once;
 use cambio::exchange::token_id::{Entropy, FamilyId, IssuerTag, JwtId};
 use cambio::oauth::scope::Scope;
+use cambio::proxy::authentication::{Authentication, Calling};
 use cambio::proxy::forward::Client;
 use cambio::proxy::generation::Shared;
 use cambio::proxy::inquiries::{Inquiries, Received};
@@ -273,14 +274,17 @@ async fn inquire(
     if let Some(store) = store {
         slot.fill(Arc::new(store));
     }
-    let token_endpoint = TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(&slot)).unwrap();
+    let authentication = Arc::new(Authentication::new().unwrap());
+    let token_endpoint =
+        TokenEndpoint::new(Arc::clone(&metrics), Arc::clone(&authentication), Arc::clone(&slot));
     let shared = Shared {
-        metrics: Arc::clone(&metrics),
+        metrics,
+        authentication,
         token_endpoint,
         store: slot,
         is_stopping: AtomicBool::new(false),
     };
-    let inquiries = Inquiries::new(config, &metrics).unwrap();
+    let inquiries = Inquiries::new(config, &shared).unwrap();
     let body = format!("token={token}&client_id=portal&client_secret={}", its_secret("portal"));
     let inquiry = InquiryRequest {
         method: "POST",
@@ -300,7 +304,8 @@ async fn inquire(
     request.insert_header("content-type", "application/x-www-form-urlencoded").unwrap();
     let client = Client { address: None, is_tls: false };
     let question = inquiries.asking.forwarded(purpose, &request, body.into(), client).unwrap();
-    let received = Received { purpose, inquiry, authorization: &[], question };
+    let calling = Calling { authorization: &[], address: None };
+    let received = Received { purpose, inquiry, calling, question };
     inquiries.answer(config, &shared, received).await.unwrap()
 }
 

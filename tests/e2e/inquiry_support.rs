@@ -50,6 +50,8 @@ pub enum Says {
     NoJwtsToAnybody,
     /// It looks at no JWT, and takes every secret for right.
     Open,
+    /// It looks at no JWT, and takes every secret of this client for right.
+    OpenTo(&'static str),
     /// There is no such endpoint, with this status. At the path of the other, it is [`Says::NoJwts`].
     Nowhere { status: &'static str, path: &'static str },
     /// This, as it stands; to a request without a JWT, as usual.
@@ -106,13 +108,14 @@ pub fn credentials(request: &Recorded) -> Option<(String, String)> {
     Some((form.remove("client_id")?, form.remove("client_secret").unwrap_or_default()))
 }
 
-fn answer(says: &Says, request: &Recorded) -> Vec<u8> {
+pub fn answer(says: &Says, request: &Recorded) -> Vec<u8> {
     const JSON: (&str, &str) = ("Content-Type", "application/json");
     let is_introspection = request.target().starts_with(INTROSPECT);
     let is_jwt = parameters(&request.body).get("token").is_some_and(|t| t.contains('.'));
     let is_right = credentials(request).is_some_and(|(id, secret)| {
         let is_public = id == "phone" && !is_introspection;
-        secret == its_secret(&id) || is_public && secret.is_empty()
+        let is_open = matches!(says, Says::OpenTo(open) if *open == id);
+        secret == its_secret(&id) || is_public && secret.is_empty() || is_open
     });
     let marked = |status, body| response(status, &[JSON, ("X-IdP", "yes")], body);
     let unsupported = || marked("400 Bad Request", ITS_UNSUPPORTED);
@@ -129,7 +132,9 @@ fn answer(says: &Says, request: &Recorded) -> Vec<u8> {
             marked(status, b"no such thing")
         }
         Says::NoJwtsToAnybody | Says::Open if is_jwt => unsupported(),
-        Says::NoJwts | Says::Nowhere { .. } if is_jwt && is_right => unsupported(),
+        Says::NoJwts | Says::OpenTo(_) | Says::Nowhere { .. } if is_jwt && is_right => {
+            unsupported()
+        }
         Says::Open => welcome(),
         Says::Secrets { right, .. } if is_right => right.clone(),
         Says::Secrets { wrong, .. } => wrong.clone(),
@@ -137,6 +142,7 @@ fn answer(says: &Says, request: &Recorded) -> Vec<u8> {
         Says::Both(_, answer) => answer.clone(),
         Says::Usual
         | Says::NoJwts
+        | Says::OpenTo(_)
         | Says::NoJwtsToAnybody
         | Says::Exactly(_)
         | Says::Nowhere { .. } => usual(),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::inquiry_support::{
-    API, CALLER_UNPROVEN, Estate, INTROSPECT, ITS_INACTIVE, ITS_REFUSAL, ITS_UNSUPPORTED, Says,
-    assert_hidden, assert_its_own, assert_ours, assert_unavailable, basic, claims, its_secret,
-    our_secret, tampered, with_another_bit,
+    API, CALLER_UNPROVEN, Estate, INTROSPECT, ITS_INACTIVE, ITS_REFUSAL, ITS_UNSUPPORTED, REVOKE,
+    Says, assert_hidden, assert_its_own, assert_ours, assert_unavailable, basic, claims,
+    its_secret, our_secret, tampered, with_another_bit,
 };
 use crate::leap::timed;
 use crate::support::{Response, get, post, response};
@@ -605,4 +605,22 @@ async fn a_body_that_is_too_large_is_refused() {
     assert_ours(&response, 413);
     assert_eq!(response.json()["error"], "invalid_request");
     assert_eq!(estate.idp.upstream.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_can_be_read_in_two_ways_is_nobodys() {
+    let estate = Estate::start().await;
+    let access = estate.exchange("portal", "").await.access;
+    // This upstream decodes nothing, so that it vouches for `%70ortal`. The parameter says whom we
+    // should take it for.
+    let fields = basic("%70ortal", &its_secret("%70ortal"));
+    for (path, body) in [(INTROSPECT, ITS_INACTIVE), (REVOKE, &b""[..])] {
+        for more in ["", "&client_id=portal", "&client_id=%2570ortal"] {
+            let response = estate.ask(path, &fields, &format!("{access}{more}")).await;
+            assert_its_own(&response, 200, body);
+        }
+    }
+    assert!(estate.is_active("portal", &access).await);
+    let named = estate.ask(INTROSPECT, &basic("portal", &its_secret("portal")), &access).await;
+    assert_eq!(named.json()["active"], true);
 }

@@ -69,3 +69,4 @@ mod store_life;
 mod support;
 mod telemetry;
 mod tls;
+mod vouched;

@@ -9,11 +9,13 @@ use cambio::config::{
     Upstream,
 };
 use cambio::exchange::client::{
-    AccessTokenSettings, Application, ApplicationType, Credentials, Format,
+    AccessTokenSettings, Application, ApplicationType, Authentication, Format,
 };
+use cambio::exchange::credentials::Credentials;
 use cambio::exchange::family::RefreshTokenSettings;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
 use cambio::exchange::subject::TrustedIssuer;
+use cambio::exchange::throttle::GuessLimits;
 use cambio::exchange::token_id::Entropy;
 use cambio::exchange::{Pending, Record, begin};
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
@@ -89,7 +91,7 @@ pub fn application(name: &str) -> Application {
         name: name.into(),
         client_id: name.to_owned(),
         kind: ApplicationType::TraditionalWeb,
-        secrets: vec![StoredSecret::from_plain(b"secret")],
+        authentication: Authentication::Secrets(vec![StoredSecret::from_plain(b"secret")]),
         grant_types: vec![grant_type::TOKEN_EXCHANGE.to_owned()],
         trusted_token_issuers: None,
         audiences: vec!["https://api.example".to_owned()],
@@ -146,6 +148,11 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
             drain_timeout: Duration::from_secs(30),
+            failed_authentications: GuessLimits {
+                client_and_address: 10,
+                client: 100,
+                address: 1000,
+            },
         },
         files: Vec::<PathBuf>::new(),
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use cambio::exchange::client::{Application, ApplicationType, ClientError, Credentials};
+use cambio::exchange::client::{Application, ApplicationType, Authentication, ClientError};
+use cambio::exchange::credentials::Credentials;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
 use cambio::oauth::form::Form;
 use cambio::secret::{StoredSecret, hash};
@@ -18,13 +19,19 @@ fn estate(applications: Vec<Application>) -> Policy {
 fn application(client_id: &str, secrets: &[&str]) -> Application {
     Application {
         client_id: client_id.to_owned(),
-        secrets: secrets.iter().map(|one| StoredSecret::from_plain(one.as_bytes())).collect(),
+        authentication: Authentication::Secrets(
+            secrets.iter().map(|one| StoredSecret::from_plain(one.as_bytes())).collect(),
+        ),
         ..portal()
     }
 }
 
 fn mobile() -> Application {
-    Application { kind: ApplicationType::Mobile, ..application("app", &[]) }
+    Application {
+        kind: ApplicationType::Mobile,
+        authentication: Authentication::Public,
+        ..application("app", &[])
+    }
 }
 
 fn policy() -> Policy {
@@ -150,7 +157,7 @@ fn a_check_is_costly_for_everybody_where_it_is_for_one() {
     let phc = hash(SECRET.as_bytes(), &[1; 16]).unwrap();
     let hashed = Application {
         client_id: "hashed".to_owned(),
-        secrets: vec![StoredSecret::from_hash(&phc).unwrap()],
+        authentication: Authentication::Secrets(vec![StoredSecret::from_hash(&phc).unwrap()]),
         ..portal()
     };
     let is_costly = |policy: &Policy, id: &str| {

@@ -36,7 +36,10 @@ fn the_base_has_no_fault_and_no_warning() {
     assert_eq!(fixed.not_after.unwrap().as_secs(), 2_082_758_400);
     let portal = config.policy.application("portal").unwrap();
     assert_eq!(&*portal.name, "Portal");
-    assert!(portal.secrets[0].matches(format!("{CANARY}-in-the-environment").as_bytes()));
+    assert!(
+        portal.authentication.secrets()[0]
+            .matches(format!("{CANARY}-in-the-environment").as_bytes())
+    );
     let phone = config.policy.application("phone").unwrap();
     assert_eq!((&*phone.name, phone.audiences.as_slice()), ("phone", &["phone".to_owned()][..]));
     assert_eq!(phone.access_token.lifetime, Duration::from_secs(3600));
@@ -304,22 +307,8 @@ fn what_is_required_is_missed_where_it_should_be() {
 
 #[test]
 fn what_comes_later_says_so() {
-    const PHONE: &str =
-        "  - client_id: phone\n    type: mobile\n    allowed_grant_types: [client_credentials]";
     let part = "not available in this version";
-    each(
-        Severity::Fault,
-        &[
-            ("limits: {", "§tests: []\nlimits: {", "tests", part),
-            (
-                PHONE,
-                "  - client_id: phone\n    authentication: §upstream",
-                "applications[1].authentication",
-                part,
-            ),
-            (PHONE, "  - client_id: §\"*\"", "applications[1].client_id", part),
-        ],
-    );
+    each(Severity::Fault, &[("limits: {", "§tests: []\nlimits: {", "tests", part)]);
 }
 
 #[test]

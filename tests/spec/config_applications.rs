@@ -3,7 +3,7 @@
 use cambio::config::Severity;
 use cambio::secret;
 
-use super::config_support::{CANARY, changed, each, load};
+use super::config_support::{BASE, CANARY, changed, each, each_of, load};
 
 #[test]
 fn applications_keep_secrets_as_their_type_says() {
@@ -159,11 +159,117 @@ fn secrets_are_had_from_the_environment_files_and_hashes() {
     );
     let (config, warnings) = load(text).unwrap();
     assert_eq!(warnings, []);
-    let secrets = &config.policy.application("portal").unwrap().secrets;
+    let secrets = &config.policy.application("portal").unwrap().authentication.secrets();
     let (env, file) = (format!("{CANARY}-in-the-environment"), format!("{CANARY}-in-a-file"));
     for (index, secret) in [env.as_str(), file.as_str(), "of sixteen bytes"].iter().enumerate() {
         for (other, stored) in secrets.iter().enumerate() {
             assert_eq!(stored.matches(secret.as_bytes()), index == other);
         }
     }
+}
+
+const PHONE: &str =
+    "- client_id: phone\n    type: mobile\n    allowed_grant_types: [client_credentials]";
+
+#[test]
+fn the_upstream_vouches_for_clients_without_a_secret_here() {
+    const AT: &str = "applications[1]";
+    const ENDPOINT: &str = "needs an endpoint at which the upstream authenticates its clients";
+    each_of(
+        PHONE,
+        AT,
+        &[
+            ("- client_id: svc1\n    authentication: §idp", ".authentication", "secret, upstream"),
+            (
+                "- client_id: svc1\n    authentication: upstream\n    §client_secret: { env: PORTAL_SECRET }",
+                ".client_secret",
+                "the upstream knows this client's secret: remove it here",
+            ),
+            (
+                "- client_id: svc1\n    authentication: upstream\n    §type: mobile",
+                ".type",
+                "is public, so that the upstream can't vouch for it",
+            ),
+            (
+                "- client_id: svc1\n    authentication: upstream\n    §type: single_page",
+                ".type",
+                "is public, so that the upstream can't vouch for it",
+            ),
+            ("- client_id: §\"*\"", ".client_id", "add `authentication: upstream`"),
+            (
+                "- client_id: §\"*\"\n    authentication: secret\n    type: mobile\n    allowed_grant_types: [refresh_token]",
+                ".client_id",
+                "add `authentication: upstream`",
+            ),
+            (
+                "- §client_id: phone\n    authentication: secret\n    allowed_grant_types: [password]",
+                "",
+                "`type` is missing",
+            ),
+        ],
+    );
+    each(
+        Severity::Fault,
+        &[(
+            PHONE,
+            "- { client_id: \"*\", authentication: upstream }\n  - { client_id: §\"*\", authentication: upstream }",
+            "applications[2].client_id",
+            "the same `client_id` stands on line 40",
+        )],
+    );
+    let without = changed(PHONE, "- client_id: svc1\n    authentication: upstream");
+    let faults = load(without.replace("    revocation: /oauth2/revoke\n", "")).unwrap_err();
+    let [fault] = &faults[..] else { panic!("{faults:#?}") };
+    assert_eq!(fault.path, "applications[1].authentication");
+    assert!(fault.message.contains(ENDPOINT), "{fault}");
+    assert!(fault.message.contains("introspection"), "{fault}");
+
+    for more in ["", "\n    type: traditional_web", "\n    type: standard_oidc"] {
+        let text =
+            changed(PHONE, &format!("- client_id: svc1\n    authentication: upstream{more}"));
+        let (config, warnings) = load(text).unwrap();
+        assert_eq!(warnings, []);
+        let application = config.policy.application("svc1").unwrap();
+        assert!(application.authentication.is_upstream());
+        let exchange = "urn:ietf:params:oauth:grant-type:token-exchange".to_owned();
+        assert_eq!(application.grant_types, [exchange]);
+        assert_eq!(application.audiences, ["svc1"]);
+        assert!(config.policy.asks_upstream() && config.policy.application_of("svc2").is_none());
+    }
+    let text = changed(
+        PHONE,
+        "- client_id: \"*\"\n    authentication: upstream\n    allowed_grant_types: [refresh_token, \"urn:ietf:params:oauth:grant-type:token-exchange\"]",
+    );
+    let (config, warnings) = load(text).unwrap();
+    assert_eq!(warnings, []);
+    assert!(config.policy.application("*").is_none());
+    let any = config.policy.application_of("svc2").unwrap();
+    assert!(any.gets_refresh_tokens() && config.needs_store());
+    assert_eq!((&*any.name, any.audiences.as_slice()), ("*", &[][..]));
+    assert!(!load(BASE).unwrap().0.policy.asks_upstream());
+}
+
+#[test]
+fn wrong_secrets_are_limited_within_bounds() {
+    const AT: &str = "limits.failed_authentications.";
+    const LIMITS: &str = "limits: { connections: 100 }";
+    for name in ["per_client_and_address", "per_client", "per_address"] {
+        for value in ["0", "1000001"] {
+            let text = changed(
+                LIMITS,
+                &format!("limits: {{ failed_authentications: {{ {name}: {value} }} }}"),
+            );
+            let faults = load(text).unwrap_err();
+            let [fault] = &faults[..] else { panic!("{faults:#?}") };
+            assert_eq!(fault.path, format!("{AT}{name}"));
+            assert!(fault.message.contains("from 1 to 1000000"), "{fault}");
+        }
+    }
+    let of = |to: &str| {
+        let limits = load(changed(LIMITS, to)).unwrap().0.limits.failed_authentications;
+        (limits.client_and_address, limits.client, limits.address)
+    };
+    assert_eq!(of(LIMITS), (10, 100, 1000));
+    let given = "limits: { failed_authentications: { per_client_and_address: 1, per_client: 2, per_address: 1000000 } }";
+    assert_eq!(of(given), (1, 2, 1_000_000));
 }

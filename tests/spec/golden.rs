@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::config::{self, Config, KeySource};
-use cambio::exchange::client::Credentials;
+use cambio::exchange::credentials::Credentials;
 use cambio::exchange::error::Refusal;
 use cambio::exchange::family::{Presented, RefreshToken};
 use cambio::exchange::mint::Issued;

@@ -1,7 +1,8 @@
 //! Introspection and revocation as pure decisions: which requests concern us, what an upstream's
 //! answer says, and whom it vouches for.
 
-use cambio::exchange::client::{ApplicationType, Credentials, basic_with_secret};
+use cambio::exchange::client::Authentication;
+use cambio::exchange::credentials::{Credentials, basic_with_secret};
 use cambio::exchange::inquiry::{Caller, InquiryRequest, Purpose, Said};
 use cambio::exchange::issued::Suspected;
 use cambio::jwt::algorithm::Algorithm;
@@ -174,7 +175,7 @@ fn a_caller_has_one_name_or_none() {
         format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)).into_bytes()
     };
     type Case<'a> = (Option<&'a str>, &'a str, Option<(&'a str, bool)>);
-    let cases: [Case<'_>; 12] = [
+    let cases: [Case<'_>; 20] = [
         (Some("a:b"), "", Some(("a", true))),
         (Some("a:b"), "client_id=a", Some(("a", true))),
         (Some("a:"), "", Some(("a", false))),
@@ -182,8 +183,20 @@ fn a_caller_has_one_name_or_none() {
         (Some("a:%62+c"), "", Some(("a", true))),
         (Some("%61:b"), "", None),
         (Some("a+b:c"), "", None),
-        // Only one of two readings is the one that is named.
-        (Some("%61:b"), "client_id=a", Some(("a", true))),
+        // Only one of two readings is the one that is named, and it may be the other one that the
+        // upstream vouches for.
+        (Some("%61:b"), "client_id=a", None),
+        (Some("%61:b"), "client_id=%2561", None),
+        (Some("a+b:c"), "client_id=a+b", None),
+        (Some("a+b:c"), "client_id=a%2Bb", None),
+        // Lax servers decode what is malformed.
+        (Some("%zz%61:b"), "", None),
+        (Some("50%:b"), "client_id=50%25", None),
+        // Latin-1 or UTF-8?
+        (Some("\u{e4}:b"), "", None),
+        (None, "client_id=%C3%A4&client_secret=b", None),
+        // A body is decoded once, and in one way.
+        (None, "client_id=a%2Bb&client_secret=b", Some(("a+b", true))),
         (Some("a:b"), "client_id=c", None),
         (Some("a:b"), "client_secret=c", None),
         (None, "client_id=a&client_secret=b", Some(("a", true))),
@@ -203,11 +216,12 @@ fn a_caller_has_one_name_or_none() {
 
 #[test]
 fn a_name_alone_is_enough_for_a_client_that_we_know_to_be_public() {
-    let of_kind = |kind: ApplicationType| {
-        Exchange::new().with(|exchange| exchange.application.kind = kind).policy()
+    let of = |authentication: Authentication| {
+        Exchange::new()
+            .with(|exchange| exchange.application.authentication = authentication)
+            .policy()
     };
-    let (public, confidential) =
-        (of_kind(ApplicationType::Mobile), of_kind(ApplicationType::TraditionalWeb));
+    let (public, confidential) = (of(Authentication::Public), Exchange::new().policy());
     let named = caller(&[], "client_id=portal").unwrap();
     let secret = caller(&[], "client_id=portal&client_secret=x").unwrap();
     let stranger = caller(&[], "client_id=stranger").unwrap();

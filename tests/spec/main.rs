@@ -41,4 +41,6 @@ mod refresh_support;
 mod request;
 mod subject_token;
 mod support;
+mod throttle;
+mod vouching;
 mod wycheproof;

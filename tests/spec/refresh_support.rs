@@ -1,6 +1,7 @@
 //! A grant that is refreshed again and again, of which a test changes one thing.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use cambio::exchange::client::Authentication;
 use cambio::exchange::error::{Reason, Refusal};
 use cambio::exchange::family::{End, Family};
 use cambio::exchange::mint::Kept;
@@ -124,7 +125,8 @@ impl Refreshing {
         let mut other = self.estate.application.clone();
         other.name = "Other".into();
         other.client_id = OTHER.0.to_owned();
-        other.secrets = vec![StoredSecret::from_plain(OTHER.1.as_bytes())];
+        let secret = StoredSecret::from_plain(OTHER.1.as_bytes());
+        other.authentication = Authentication::Secrets(vec![secret]);
         let issuer = self.has_issuer.then(|| Arc::new(self.estate.issuer.clone()));
         let applications = [self.estate.application.clone(), other];
         Policy::new(OURS, UnknownIssuers::Reject, issuer, applications)

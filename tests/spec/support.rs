@@ -8,8 +8,9 @@ use aws_lc_rs::signature as sig;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::exchange::client::{
-    AccessTokenSettings, Application, ApplicationType, AuthenticatedClient, Credentials, Format,
+    AccessTokenSettings, Application, ApplicationType, AuthenticatedClient, Authentication, Format,
 };
+use cambio::exchange::credentials::Credentials;
 use cambio::exchange::error::{Reason, Refusal};
 use cambio::exchange::family::RefreshTokenSettings;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
@@ -162,7 +163,7 @@ pub fn portal() -> Application {
         name: "Portal".into(),
         client_id: "portal".to_owned(),
         kind: ApplicationType::TraditionalWeb,
-        secrets: vec![StoredSecret::from_plain(SECRET.as_bytes())],
+        authentication: Authentication::Secrets(vec![StoredSecret::from_plain(SECRET.as_bytes())]),
         grant_types: vec![EXCHANGE.to_owned()],
         trusted_token_issuers: None,
         audiences: vec!["https://api.example.com".to_owned(), "urn:example:other".to_owned()],

@@ -3,20 +3,30 @@
 use std::sync::Arc;
 
 use super::reference::Privacy;
-use super::resource_servers::introspects;
+use super::resource_servers::{introspects, vouches};
 use super::{Check, given};
 use crate::config::document::NodeId;
-use crate::config::raw::{Application as RawApplication, ClientSecret, List, Maybe, Raw};
+use crate::config::raw::{
+    Application as RawApplication, Authentication as RawAuthentication, ClientSecret, List, Maybe,
+    Raw,
+};
 use crate::config::scalar::{OneOrMany, Text};
 use crate::config::shape::Field;
 use crate::config::suggestion::did_you_mean;
-use crate::exchange::client::{Application, ApplicationType};
+use crate::exchange::client::{ANY_CLIENT, Application, ApplicationType, Authentication};
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
 use crate::secret::StoredSecret;
 
 /// The most secrets at a time. Each may cost a comparison.
 const MAX_SECRETS: usize = 4;
+
+/// What can be asked, and of whom.
+#[derive(Clone, Copy)]
+struct Endpoints {
+    introspects: bool,
+    vouches: bool,
+}
 
 impl Check<'_> {
     pub(super) fn applications(&self, raw: &Raw) -> Vec<Application> {
@@ -45,11 +55,11 @@ impl Check<'_> {
                 .collect(),
             None => Some(Vec::new()),
         };
-        let introspects = introspects(raw);
+        let endpoints = Endpoints { introspects: introspects(raw), vouches: vouches(raw) };
         let applications: Vec<_> = items
             .iter()
             .filter_map(|(node, application)| {
-                self.application(*node, application, names.as_deref(), introspects)
+                self.application(*node, application, names.as_deref(), endpoints)
             })
             .collect();
         if applications.len() == list.len()
@@ -115,23 +125,20 @@ impl Check<'_> {
         node: NodeId,
         raw: &RawApplication,
         issuers: Option<&[&str]>,
-        introspects: bool,
+        endpoints: Endpoints,
     ) -> Option<Application> {
         let client_id = self
             .need(node, "client_id", "such as `client_id: portal`", &raw.client_id)
             .and_then(|(node, id)| self.client_id(node, id));
-        self.unavailable("authentication", raw.authentication.as_ref());
-        let is_any = given(&raw.client_id).is_some_and(|(_, id)| id.as_str() == "*");
-        // Both come with clients whose secret the upstream knows: `type` and secret are not missed.
-        let is_later = raw.authentication.is_some() || is_any;
-        let kind = if is_later && raw.kind.is_none() {
-            None
+        let is_upstream = self.is_upstream(raw, endpoints.vouches);
+        let kind = if is_upstream && raw.kind.is_none() {
+            Some(ApplicationType::TraditionalWeb)
         } else {
             let hint = "one of standard_oidc, traditional_web, mobile, single_page";
             self.need(node, "type", hint, &raw.kind).map(|(_, kind)| ApplicationType::from(*kind))
         };
-        let grant_types = if is_later && raw.allowed_grant_types.is_none() {
-            None
+        let grant_types = if is_upstream && raw.allowed_grant_types.is_none() {
+            Some(vec![grant_type::TOKEN_EXCHANGE.to_owned()])
         } else {
             self.grant_types(node, raw)
         };
@@ -146,21 +153,35 @@ impl Check<'_> {
                  change its `type`",
             );
         }
-        let secrets = self.secrets(node, raw, kind);
+        let authentication = if is_upstream {
+            if given(&raw.authentication).is_some() {
+                self.no_secret(raw, kind);
+            }
+            Authentication::Upstream
+        } else {
+            let secrets = self.secrets(node, raw, kind);
+            let is_public = kind.is_some_and(ApplicationType::is_public);
+            if is_public { Authentication::Public } else { Authentication::Secrets(secrets) }
+        };
         let name = given(&raw.name).map(|(node, name)| self.name(node, name));
         let trusted_token_issuers = self.allowed_issuers(&raw.trusted_token_issuers, issuers);
         let audiences = self.texts(&raw.audiences);
         let scopes = self.scopes(&raw.scopes);
-        let access_token = self.access_token(&raw.access_token, introspects);
+        let access_token = self.access_token(&raw.access_token, endpoints.introspects);
         let refresh_token = self.refresh_token(&raw.refresh_token);
         self.refresh_grant(raw);
         let client_id = client_id?;
         Some(Application {
             name: name.unwrap_or_else(|| Arc::from(client_id.as_str())),
-            audiences: if raw.audiences.is_none() { vec![client_id.clone()] } else { audiences },
+            // Those of `*` are each client's own.
+            audiences: if raw.audiences.is_none() && client_id != ANY_CLIENT {
+                vec![client_id.clone()]
+            } else {
+                audiences
+            },
             client_id,
             kind: kind?,
-            secrets,
+            authentication,
             grant_types: grant_types?,
             trusted_token_issuers,
             scopes,
@@ -169,16 +190,58 @@ impl Check<'_> {
         })
     }
 
+    /// Whether the upstream knows the application's secret. `vouches` is whether it can be asked.
+    fn is_upstream(&self, raw: &RawApplication, vouches: bool) -> bool {
+        let is_any = given(&raw.client_id).filter(|(_, id)| id.as_str() == ANY_CLIENT);
+        let upstream = given(&raw.authentication)
+            .filter(|(_, authentication)| **authentication == RawAuthentication::Upstream);
+        if let Some((node, _)) = upstream
+            && !vouches
+        {
+            self.fault(
+                node,
+                "needs an endpoint at which the upstream authenticates its clients: add \
+                 `authorization_server.endpoints.introspection`, or else `revocation`",
+            );
+        }
+        // What could not be read is not missed.
+        let is_unread = raw.authentication.as_ref().is_some_and(|field| field.value.is_none());
+        if let Some((node, _)) = is_any
+            && upstream.is_none()
+            && !is_unread
+        {
+            self.fault(
+                node,
+                "`*` stands for clients whose secrets the upstream knows: add \
+                 `authentication: upstream`, or name each client",
+            );
+        }
+        upstream.is_some() || is_any.is_some() || is_unread
+    }
+
+    /// The upstream alone knows the secret, and there is one.
+    fn no_secret(&self, raw: &RawApplication, kind: Option<ApplicationType>) {
+        if let Some(field) = &raw.client_secret {
+            self.fault(
+                field.node,
+                "the upstream knows this client's secret: remove it here, or remove \
+                 `authentication: upstream`",
+            );
+        }
+        if let Some(field) = &raw.kind
+            && kind.is_some_and(ApplicationType::is_public)
+        {
+            self.fault(
+                field.node,
+                "an application of this `type` is public, so that the upstream can't vouch for it: \
+                 remove the `type`, or `authentication: upstream`",
+            );
+        }
+    }
+
     /// RFC 6749 Appendix A.1.
     pub(super) fn client_id(&self, node: NodeId, id: &Text) -> Option<String> {
         let id = id.as_str();
-        if id == "*" {
-            self.fault(
-                node,
-                "`client_id: \"*\"` is not available in this version: name each client",
-            );
-            return None;
-        }
         if id.len() > 255 || !id.bytes().all(|b| (0x20..=0x7e).contains(&b)) {
             self.fault(
                 node,
@@ -210,7 +273,7 @@ impl Check<'_> {
         kind: Option<ApplicationType>,
     ) -> Vec<StoredSecret> {
         let Some(field) = &raw.client_secret else {
-            if kind.is_some_and(|kind| !kind.is_public()) && raw.authentication.is_none() {
+            if kind.is_some_and(|kind| !kind.is_public()) {
                 self.fault(
                     node,
                     "has no `client_secret`, which an application of this `type` needs: add it, \

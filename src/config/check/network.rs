@@ -13,6 +13,7 @@ use crate::config::raw::{self, List, Maybe, SecretReference};
 use crate::config::scalar::Text;
 use crate::config::shape::Field;
 use crate::config::{Admin, Limits, Listener, Upstream};
+use crate::exchange::throttle::GuessLimits;
 
 const MILLISECONDS: fn(u64) -> Duration = Duration::from_millis;
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
@@ -123,6 +124,7 @@ impl Check<'_> {
             body_timeout: None,
             idle_timeout: None,
             drain_timeout: None,
+            failed_authentications: None,
         };
         let limits = limits.and_then(|field| field.value.as_ref()).unwrap_or(&NONE);
         let short = || MILLISECONDS(100)..=SECONDS(300);
@@ -140,6 +142,20 @@ impl Check<'_> {
                 SECONDS(30),
                 Duration::ZERO..=SECONDS(3600),
             ),
+            failed_authentications: self.guess_limits(&limits.failed_authentications),
+        }
+    }
+
+    fn guess_limits(&self, limits: &Maybe<raw::FailedAuthentications>) -> GuessLimits {
+        let limits = given(limits).map(|(_, limits)| limits);
+        let number = |field: Option<&Maybe<usize>>, default: usize| {
+            let number = self.number(field.unwrap_or(&None), default, 1..=1_000_000);
+            u32::try_from(number).unwrap_or(u32::MAX)
+        };
+        GuessLimits {
+            client_and_address: number(limits.map(|one| &one.per_client_and_address), 10),
+            client: number(limits.map(|one| &one.per_client), 100),
+            address: number(limits.map(|one| &one.per_address), 1000),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{Check, given};
 use crate::config::document::NodeId;
 use crate::config::raw::{self, Raw};
 use crate::config::suggestion::did_you_mean;
+use crate::exchange::client::ANY_CLIENT;
 use crate::exchange::policy::ResourceServer;
 
 impl Check<'_> {
@@ -31,6 +32,11 @@ impl Check<'_> {
         let client_id = self
             .need(node, "client_id", hint, &server.client_id)
             .and_then(|(node, id)| self.client_id(node, id));
+        if let Some((node, id)) = given(&server.client_id)
+            && id.as_str() == ANY_CLIENT
+        {
+            self.fault(node, "`*` is no resource server: name each client");
+        }
         let hint = "such as [https://api.example.com]";
         let (node, list) = self.need(node, "audiences", hint, &server.audiences)?;
         let mut audiences = Vec::new();
@@ -50,11 +56,22 @@ impl Check<'_> {
 
 /// Whether there is an endpoint that says what a token stands for.
 pub(super) fn introspects(raw: &Raw) -> bool {
+    has_endpoint(raw, |endpoints| endpoints.introspection.is_some())
+}
+
+/// Whether there is an endpoint at which the upstream authenticates its clients.
+pub(super) fn vouches(raw: &Raw) -> bool {
+    has_endpoint(raw, |endpoints| {
+        endpoints.introspection.is_some() || endpoints.revocation.is_some()
+    })
+}
+
+fn has_endpoint(raw: &Raw, is_there: impl Fn(&raw::Endpoints) -> bool) -> bool {
     let Some(server) = &raw.authorization_server else { return false };
     // What could not be read is not missed.
     let Some(server) = &server.value else { return true };
     given(&server.endpoints)
-        .map_or(server.endpoints.is_some(), |(_, endpoints)| endpoints.introspection.is_some())
+        .map_or(server.endpoints.is_some(), |(_, endpoints)| is_there(endpoints))
 }
 
 /// What minted tokens may be meant for; `None` where not all of it could be read.
@@ -69,6 +86,8 @@ fn audiences(raw: &Raw) -> Option<Vec<&str>> {
                     known.push(audience.value.as_ref()?.as_str());
                 }
             }
+            // Their own ids, whatever they are.
+            None if given(&application.client_id)?.1.as_str() == ANY_CLIENT => return None,
             None => known.push(given(&application.client_id)?.1.as_str()),
         }
     }

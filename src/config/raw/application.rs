@@ -2,7 +2,6 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::{List, Maybe};
 use crate::config::scalar::{OneOrMany, Span, Text};
@@ -14,17 +13,21 @@ use crate::exchange::client::ApplicationType;
 pub(in crate::config) struct Application {
     /// The only form in which it appears in metrics and logs. Default: its `client_id`.
     pub(in crate::config) name: Maybe<Text>,
+    /// Or `*`, with `authentication: upstream`: every client that the identity provider knows and that
+    /// no other application names.
     #[schemars(required)]
     pub(in crate::config) client_id: Maybe<Text>,
-    /// One, or several while it is being rotated.
+    /// Who knows its secret: this file (default), or the upstream.
+    pub(in crate::config) authentication: Maybe<Authentication>,
+    /// One, or several while it is being rotated. None with `authentication: upstream`.
     pub(in crate::config) client_secret: Maybe<OneOrMany<ClientSecret>>,
     /// `standard_oidc` and `traditional_web` keep a secret; `mobile` and `single_page` are public,
-    /// and `single_page` may not exchange tokens.
+    /// and `single_page` may not exchange tokens. Required unless the upstream knows its secret.
     #[serde(rename = "type")]
-    #[schemars(required)]
     pub(in crate::config) kind: Maybe<Kind>,
-    /// The grants that it may use here.
-    #[schemars(required, length(min = 1))]
+    /// The grants that it may use here. Required; default with `authentication: upstream`: token exchange
+    /// alone.
+    #[schemars(length(min = 1))]
     pub(in crate::config) allowed_grant_types: Maybe<List<GrantType>>,
     /// Names of the issuers whose tokens it may exchange. Default: all.
     pub(in crate::config) trusted_token_issuers: Maybe<List<Text>>,
@@ -36,8 +39,17 @@ pub(in crate::config) struct Application {
     pub(in crate::config) access_token: Maybe<AccessToken>,
     /// How its refresh tokens live, where `refresh_token` is among its grants.
     pub(in crate::config) refresh_token: Maybe<RefreshToken>,
-    #[schemars(skip)]
-    pub(in crate::config) authentication: Maybe<IgnoredAny>,
+}
+
+/// Who knows the secret of an application.
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(in crate::config) enum Authentication {
+    /// The configuration.
+    Secret,
+    /// The identity provider.
+    Upstream,
 }
 
 /// The kind of an application.

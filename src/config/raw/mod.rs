@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 pub(super) use self::application::{
-    AccessToken, Application, ClientSecret, Format, GrantType, RefreshToken,
+    AccessToken, Application, Authentication, ClientSecret, Format, GrantType, RefreshToken,
 };
 pub(super) use self::issuer::{
     CertificateSource, Discovery, FetchedJwks, JwksEndpoint, Replay, TrustedTokenIssuer,
@@ -268,4 +268,23 @@ pub(super) struct Limits {
     pub(super) idle_timeout: Maybe<Span>,
     /// How long requests in flight may take after SIGTERM. Default: 30s.
     pub(super) drain_timeout: Maybe<Span>,
+    /// How many wrong client secrets may be tried.
+    pub(super) failed_authentications: Maybe<FailedAuthentications>,
+}
+
+/// How many wrong client secrets may be tried within a minute. Whoever was right before is let
+/// through all the same.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "they are the names of the settings")]
+pub(super) struct FailedAuthentications {
+    /// Of one client, from one address (of IPv6: from one /64). Default: 10.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_client_and_address: Maybe<usize>,
+    /// Of one client, from wherever. Default: 100.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_client: Maybe<usize>,
+    /// From one address, which may be that of a load balancer. Default: 1000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) per_address: Maybe<usize>,
 }

@@ -5,9 +5,10 @@
 //! sleeps out its whole period of grace.
 
 mod condition;
+pub mod doctor;
 pub mod handover;
 mod keeper;
-mod listen;
+pub mod listen;
 pub mod revoke;
 pub mod survey;
 pub mod watch;
@@ -241,7 +242,7 @@ impl Running {
         }
         let built = match keeper.open(&config, STORE_BUSY).await {
             Err(error) => Err(error.into()),
-            Ok(opened) => match build(config, &self.shared, Some(previous)).await {
+            Ok(opened) => match build(config, &self.shared, Some(Arc::clone(&previous))).await {
                 Ok(front) => Ok((front, opened)),
                 Err(error) => {
                     if let Some(opened) = opened {
@@ -255,6 +256,7 @@ impl Running {
             Ok((front, opened)) => {
                 keeper.keep(opened);
                 self.shared.metrics.configure(&front.generation.config);
+                self.condition.change_keys(&previous.generation.config, &front.generation.config);
                 ask_ahead(&front);
                 try_upstream(&front);
                 self.condition.front.store(front);
@@ -348,17 +350,19 @@ fn try_upstream(front: &Arc<Front>) {
     }
 }
 
-/// How often the upstream's keys are asked for while nobody else does.
+/// How often the upstream's documents are asked for while nobody else does.
 const ASK_AHEAD: Duration = Duration::from_mins(5);
 const ASK_AHEAD_FAILED: Duration = Duration::from_secs(10);
 
-/// Asks for the upstream's keys now and then, as long as the generation serves.
+/// Asks for the upstream's documents now and then, as long as the generation serves.
 fn ask_ahead(front: &Arc<Front>) {
-    let Some(jwks) = front.generation.config.endpoints.jwks.clone() else { return };
     let generation = Arc::downgrade(&front.generation);
     tokio::spawn(async move {
         while let Some(generation) = generation.upgrade() {
-            let is_there = generation.documents.ask_ahead(&jwks).await;
+            if !generation.config.overlay {
+                return;
+            }
+            let is_there = generation.documents.ask_ahead().await;
             drop(generation);
             tokio::time::sleep(if is_there { ASK_AHEAD } else { ASK_AHEAD_FAILED }).await;
         }

@@ -46,6 +46,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "clock",
             "exchange",
             "jwt",
+            "oauth",
             "secret",
             "time",
         ],

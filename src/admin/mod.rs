@@ -27,8 +27,9 @@ use tokio::time::{sleep, timeout};
 
 use self::order::{Order, Revoked};
 pub use self::status::{
-    Check, ClientAuthenticationStatus, Configuration, ListenerStatus, Readiness, Reload,
-    SigningKeyStatus, Status, StoreStatus, VERSION, rfc3339_text,
+    Check, ClientAuthenticationStatus, Configuration, FindingStatus, ListenerStatus,
+    MissedKeyStatus, OverlayStatus, Readiness, Reload, SigningKeyStatus, Status, StoreStatus,
+    VERSION, rfc3339_text,
 };
 use crate::telemetry::metrics::Metrics;
 

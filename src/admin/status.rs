@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::config::Listener;
+use crate::jwt::past_keys::MissedKey;
 use crate::jwt::sign::{SigningKey, SigningKeys};
 use crate::keys::IssuerStatus;
+use crate::overlay::finding::Finding;
 use crate::time::Timestamp;
 
 /// Of this build.
@@ -27,6 +29,10 @@ pub struct Status {
     pub last_reload: Option<Reload>,
     pub listeners: Vec<ListenerStatus>,
     pub signing_keys: Vec<SigningKeyStatus>,
+    /// Keys that a configuration has lost while tokens may live that they have signed.
+    pub missed_signing_keys: Vec<MissedKeyStatus>,
+    /// What is wrong with the upstream's documents; `null` without overlay.
+    pub overlay: Option<OverlayStatus>,
     pub trusted_token_issuers: Vec<IssuerStatus>,
     /// `null` where the configuration needs none.
     pub store: Option<StoreStatus>,
@@ -118,6 +124,50 @@ impl SigningKeyStatus {
             }
         };
         keys.iter().map(status).collect()
+    }
+}
+
+/// A key of ours that is no longer published.
+#[derive(Clone, Debug, Serialize)]
+pub struct MissedKeyStatus {
+    pub kid: String,
+    /// Until then relying parties may be shown tokens that they can't verify.
+    #[serde(serialize_with = "rfc3339")]
+    pub tokens_until: Timestamp,
+}
+
+impl From<MissedKey> for MissedKeyStatus {
+    fn from(missed: MissedKey) -> Self {
+        Self { kid: missed.kid, tokens_until: missed.tokens_until }
+    }
+}
+
+/// How the upstream's documents are, as clients get them that know us by our issuer.
+#[derive(Clone, Debug, Serialize)]
+pub struct OverlayStatus {
+    pub findings: Vec<FindingStatus>,
+}
+
+/// Something that is wrong with one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FindingStatus {
+    /// The path, or the URL where the keys are fetched elsewhere.
+    pub place: String,
+    pub finding: &'static str,
+    /// `error` or `warning`.
+    pub level: &'static str,
+    pub text: String,
+}
+
+impl OverlayStatus {
+    pub fn new(findings: Vec<(String, Finding)>) -> Self {
+        let status = |(place, finding): (String, Finding)| FindingStatus {
+            place,
+            finding: finding.code(),
+            level: if finding.is_error() { "error" } else { "warning" },
+            text: finding.to_string(),
+        };
+        Self { findings: findings.into_iter().map(status).collect() }
     }
 }
 
@@ -216,6 +266,8 @@ mod tests {
             last_reload: None,
             listeners: Vec::new(),
             signing_keys: SigningKeyStatus::all(&signing_keys(&[None]), Timestamp::from_secs(0)),
+            missed_signing_keys: Vec::new(),
+            overlay: None,
             trusted_token_issuers: Vec::new(),
             store: None,
             client_authentication: Vec::new(),

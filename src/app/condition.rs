@@ -12,11 +12,13 @@ use super::keeper::Keeper;
 use super::revoke::revoke_here;
 use crate::admin::order::{Order, RevokeError, Revoked};
 use crate::admin::{
-    Admin, ClientAuthenticationStatus, Configuration, ListenerStatus, Reload, SigningKeyStatus,
-    Status, VERSION,
+    Admin, ClientAuthenticationStatus, Configuration, ListenerStatus, MissedKeyStatus,
+    OverlayStatus, Reload, SigningKeyStatus, Status, VERSION, rfc3339_text,
 };
 use crate::clock;
+use crate::config::Config;
 use crate::exchange::inquiry::Purpose;
+use crate::jwt::past_keys::{MissedKey, PastKeys};
 use crate::proxy::client_probe::{EndpointFinding, Finding};
 use crate::proxy::generation::{Front, Generation};
 use crate::proxy::token_endpoint::decision_id;
@@ -37,6 +39,7 @@ pub(super) struct Condition {
     listeners: Vec<ListenerStatus>,
     is_draining: AtomicBool,
     history: Mutex<History>,
+    past_keys: Mutex<PastKeys>,
 }
 
 impl Condition {
@@ -45,6 +48,11 @@ impl Condition {
         keeper: Arc<Keeper>,
         listeners: Vec<ListenerStatus>,
     ) -> Self {
+        let now = clock::now();
+        let past_keys = {
+            let config = &front.load().generation.config;
+            PastKeys::begin(&config.signing_keys, now, config.longest_token())
+        };
         Self {
             began: Instant::now(),
             front,
@@ -52,9 +60,10 @@ impl Condition {
             listeners,
             is_draining: AtomicBool::new(false),
             history: Mutex::new(History {
-                serving: Configuration { generation: 1, loaded_at: clock::now() },
+                serving: Configuration { generation: 1, loaded_at: now },
                 last_reload: None,
             }),
+            past_keys: Mutex::new(past_keys),
         }
     }
 
@@ -77,11 +86,31 @@ impl Condition {
         }
     }
 
+    /// Tells of keys that the next configuration loses too early. They are not published by
+    /// themselves: whoever takes a key out may do so because it was stolen.
+    pub(super) fn change_keys(&self, previous: &Config, next: &Config) {
+        let now = clock::now();
+        let since = self.history.lock().serving.loaded_at;
+        let mut past = self.past_keys.lock();
+        past.serve(&previous.signing_keys, since, now, previous.longest_token());
+        for MissedKey { kid, tokens_until } in past.missed(&next.signing_keys, now) {
+            let until = rfc3339_text(tokens_until);
+            tracing::warn!(
+                kid,
+                until,
+                "the signing key is no longer published, and tokens that it has signed may live until \
+                 then: unless it was stolen, keep it at the end of signing_keys for as long"
+            );
+        }
+    }
+
     fn status(&self) -> Status {
+        let now = clock::now();
         let front = self.front.load();
         let generation = &front.generation;
         let history = self.history.lock().clone();
         let is_draining = self.is_draining.load(Ordering::Relaxed);
+        let missed = self.past_keys.lock().missed(&generation.config.signing_keys, now);
         Status {
             version: VERSION,
             uptime_seconds: self.began.elapsed().as_secs(),
@@ -90,7 +119,10 @@ impl Condition {
             configuration: history.serving,
             last_reload: history.last_reload,
             listeners: self.listeners.clone(),
-            signing_keys: SigningKeyStatus::all(&generation.config.signing_keys, clock::now()),
+            signing_keys: SigningKeyStatus::all(&generation.config.signing_keys, now),
+            missed_signing_keys: missed.into_iter().map(MissedKeyStatus::from).collect(),
+            overlay: (generation.config.overlay)
+                .then(|| OverlayStatus::new(generation.documents.findings())),
             trusted_token_issuers: generation.keys.status(),
             store: self.keeper.status(&generation.config),
             client_authentication: client_authentication(generation),

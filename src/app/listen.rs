@@ -1,6 +1,6 @@
 //! The sockets that a server listens on: its own, or those that it has taken over.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +61,33 @@ pub(super) async fn listen_for_operators(
                 tokio::time::sleep(STEP).await;
             }
             Err(error) => return Err(StartError::Listen { address, error }),
+        }
+    }
+}
+
+/// An address that a listener on all addresses has.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_reached_on_this_machine() {
+        for (configured, asked) in [
+            ("0.0.0.0:9464", "127.0.0.1:9464"),
+            ("[::]:9464", "[::1]:9464"),
+            ("192.0.2.1:9464", "192.0.2.1:9464"),
+            ("127.0.0.1:1", "127.0.0.1:1"),
+        ] {
+            assert_eq!(reachable(configured.parse().unwrap()), asked.parse().unwrap());
         }
     }
 }

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::config::profile::printable;
 use crate::config::well_known;
+use crate::jwt::key_set::KeySet;
 use crate::keys::KeyError;
 use crate::keys::inquiry::Inquirer;
 use crate::proxy::documents::host;
@@ -96,7 +97,10 @@ async fn no_keys(
     let named = Url::parse(metadata.get("jwks_uri")?.as_str()?).ok()?;
     let mut url = at(&subject.upstream, named.path());
     url.set_query(named.query());
-    inquirer.keys(&url).await.err()
+    match inquirer.document(&url).await {
+        Ok(seen) => KeySet::from_jwks(&seen.body).err().map(KeyError::from),
+        Err(error) => Some(error),
+    }
 }
 
 fn at(upstream: &Url, path: &str) -> Url {
@@ -106,7 +110,7 @@ fn at(upstream: &Url, path: &str) -> Url {
 }
 
 /// What the identity provider is told by Cambio of a client that calls it by this URL.
-fn fields(public: Option<&Url>) -> HeaderMap {
+pub(super) fn fields(public: Option<&Url>) -> HeaderMap {
     let mut fields = HeaderMap::new();
     let Some((public, host)) = public.and_then(|public| Some((public, host(public)?))) else {
         return fields;

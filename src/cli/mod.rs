@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod dev;
+pub mod doctor;
 pub mod hash_secret;
 pub mod init;
 pub mod keys;
@@ -64,6 +65,13 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Ask the estate that runs whether it fits the configuration
+    Doctor {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[arg(long, value_enum, default_value = "text")]
+        format: doctor::Format,
+    },
     /// End what was granted for a subject, by an issuer's tokens or to a client
     Revoke {
         #[command(flatten)]
@@ -97,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Dev { once } => dev::run(once),
         Command::Check { config } => check::run(&config.path),
+        Command::Doctor { config, format } => doctor::run(&config.path, format),
         Command::Revoke { config, revocation } => revoke::run(&config.path, revocation),
         Command::Keys { command } => keys::run(&command),
         Command::HashSecret => hash_secret::run(),

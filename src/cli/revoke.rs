@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use serde::Deserialize;
 use super::{Exit, check, fail, print};
 use crate::admin::REVOCATION_TIMEOUT;
 use crate::admin::order::{Kind, Order, Report, RevokeError, Target, time};
+use crate::app::listen::reachable;
 use crate::app::revoke::revoke;
 use crate::config::{self, Config, StoreSettings};
 use crate::store;
@@ -122,16 +123,6 @@ async fn carry_out(config: &Config, order: &Order) -> Result<Report, String> {
         }
         tokio::time::sleep(STEP).await;
     }
-}
-
-/// An address that a listener on all addresses has.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// What the server answers; `None` where none listens.
@@ -271,18 +262,6 @@ fn told(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listener_on_all_addresses_is_reached_on_this_machine() {
-        for (configured, asked) in [
-            ("0.0.0.0:9464", "127.0.0.1:9464"),
-            ("[::]:9464", "[::1]:9464"),
-            ("192.0.2.1:9464", "192.0.2.1:9464"),
-            ("127.0.0.1:1", "127.0.0.1:1"),
-        ] {
-            assert_eq!(reachable(configured.parse().unwrap()), asked.parse().unwrap());
-        }
-    }
 
     #[test]
     fn what_was_hit_is_told_plainly() {

@@ -83,6 +83,15 @@ impl Config {
                         && application.access_token.format == Format::Opaque
             })
     }
+
+    /// The longest life of a token that is verified by our keys.
+    pub fn longest_token(&self) -> Duration {
+        let signed = self.policy.applications().filter(|application| {
+            application.allows(grant_type::TOKEN_EXCHANGE)
+                && application.access_token.format == Format::Jwt
+        });
+        signed.map(|application| application.access_token.lifetime).max().unwrap_or_default()
+    }
 }
 
 /// Where refresh tokens, revocations and tokens that come once are kept.

@@ -116,6 +116,23 @@ pub(super) fn mint(
     })
 }
 
+/// Claims that are for nobody, for a moment: no resource server has this audience.
+pub(super) fn specimen(issuer: &str, now: Timestamp) -> Minted {
+    let id = JwtId { random: [0; 16], issuer: IssuerTag::of(""), family: None };
+    Minted {
+        issuer: issuer.to_owned(),
+        subject: "specimen".to_owned(),
+        audiences: vec![super::specimen::AUDIENCE.to_owned()],
+        client_id: "specimen".to_owned(),
+        issued_at: now,
+        expires_at: now.plus(std::time::Duration::from_secs(60)),
+        id,
+        jwt_id: id.to_string(),
+        scope: None,
+        copied: Vec::new(),
+    }
+}
+
 /// An access token as it is handed out.
 #[derive(Debug)]
 pub(super) struct Access {

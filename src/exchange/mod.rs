@@ -22,6 +22,7 @@ pub mod opaque;
 pub mod policy;
 pub mod refresh;
 pub mod request;
+pub mod specimen;
 pub mod subject;
 pub mod throttle;
 pub mod token_id;

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, DATE, ETAG, HeaderValue,
+    IF_NONE_MATCH,
 };
 use http::{HeaderMap, StatusCode};
 use reqwest::{Certificate, Client, ClientBuilder, Response};
@@ -16,6 +17,7 @@ use url::Url;
 use super::error::KeyError;
 use super::freshness;
 use crate::jwt::key_set::{KeySetError, MAX_DOCUMENT};
+use crate::time::Timestamp;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For one answer, from connecting to its last byte.
@@ -39,7 +41,7 @@ pub(super) struct Get<'a> {
 /// What came.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Document { body: Vec<u8>, etag: Option<HeaderValue>, ttl: Duration },
+    Document { body: Vec<u8>, etag: Option<HeaderValue>, ttl: Duration, date: Option<Timestamp> },
     NotModified { ttl: Duration },
 }
 
@@ -48,13 +50,20 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Http {
     ca: Option<Vec<CertificateDer<'static>>>,
+    /// Instead of what follows from `ca`.
+    config: Option<rustls::ClientConfig>,
     plain: OnceLock<Option<Client>>,
     tls: OnceLock<Option<Client>>,
 }
 
 impl Http {
     pub(super) const fn new(ca: Option<Vec<CertificateDer<'static>>>) -> Self {
-        Self { ca, plain: OnceLock::new(), tls: OnceLock::new() }
+        Self { ca, config: None, plain: OnceLock::new(), tls: OnceLock::new() }
+    }
+
+    /// Whose certificates count is said by `config`.
+    pub(super) const fn with(config: rustls::ClientConfig) -> Self {
+        Self { ca: None, config: Some(config), plain: OnceLock::new(), tls: OnceLock::new() }
     }
 
     pub(super) const fn ca(&self) -> Option<&Vec<CertificateDer<'static>>> {
@@ -96,7 +105,8 @@ impl Http {
         }
         let etag =
             response.headers().get(ETAG).filter(|etag| etag.as_bytes().len() <= MAX_ETAG).cloned();
-        Ok(Answer::Document { body: read(response).await?, etag, ttl })
+        let date = date(response.headers());
+        Ok(Answer::Document { body: read(response).await?, etag, ttl, date })
     }
 
     /// Loading roots reads files, so it is done where it may take its time.
@@ -110,7 +120,11 @@ impl Http {
         }
         let http = Arc::clone(self);
         let built = tokio::task::spawn_blocking(move || {
-            http.tls.get_or_init(|| tls_client(http.ca.as_deref())).clone()
+            let client = || match &http.config {
+                Some(config) => builder().tls_backend_preconfigured(config.clone()).build().ok(),
+                None => tls_client(http.ca.as_deref()),
+            };
+            http.tls.get_or_init(client).clone()
         });
         built.await.ok().flatten().ok_or(KeyError::Client)
     }
@@ -149,6 +163,13 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         .get_all(CONTENT_ENCODING)
         .into_iter()
         .any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// By the clock of who answers (RFC 9110 §6.6.1).
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    u64::try_from(date.as_second()).ok().map(Timestamp::from_secs)
 }
 
 /// The body, as long as it stays within bounds by what arrives, not by what is announced.

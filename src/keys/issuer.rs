@@ -29,7 +29,7 @@ const COOL_DOWN: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// For metadata and keys together.
-const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The fetched sets of all issuers, each for as long as it may serve.
 pub(super) type KeyCache = Cache<u64, Arc<Kept>>;

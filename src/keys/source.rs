@@ -15,6 +15,7 @@ use super::fetch::{Answer, Get, Http};
 use crate::config::{Discovery, Endpoint};
 use crate::jwt::json;
 use crate::jwt::key_set::{KeyRefused, KeySet, KeySetError, SkippedKey, VerificationKey};
+use crate::time::Timestamp;
 
 pub(super) const ACCEPT_JWKS: &str = "application/jwk-set+json, application/json";
 const ACCEPT_METADATA: &str = "application/json";
@@ -33,6 +34,8 @@ pub(super) struct Document {
     pub(super) skipped: Vec<SkippedKey>,
     pub(super) url: Url,
     pub(super) etag: Option<HeaderValue>,
+    /// By the clock of who answered.
+    pub(super) date: Option<Timestamp>,
 }
 
 /// What a fetch brought.
@@ -105,14 +108,14 @@ impl Source {
             .await?
         {
             Answer::NotModified { ttl } => Ok(Fetched::NotModified(ttl)),
-            Answer::Document { body, etag, ttl } => {
+            Answer::Document { body, etag, ttl, date } => {
                 let (keys, skipped) = KeySet::from_jwks(&body).map_err(|error| {
                     let private =
                         error == KeySetError::NoUsableKey && gives_private_keys_away(&body);
                     if private { KeyError::PrivateKeys } else { error.into() }
                 })?;
                 let keys = Arc::new(keys);
-                Ok(Fetched::Document(Document { keys, skipped, url: url.clone(), etag }, ttl))
+                Ok(Fetched::Document(Document { keys, skipped, url: url.clone(), etag, date }, ttl))
             }
         }
     }

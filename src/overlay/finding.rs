@@ -14,6 +14,10 @@ use crate::jwt::sign::{PublicJwk, SigningKey};
 /// Something that keeps clients or relying parties from finding what they need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
+    /// The path is configured, and the upstream has nothing there.
+    NotServed {
+        status: u16,
+    },
     /// It is no metadata document.
     NoMetadata,
     /// Nothing can be merged (RFC 8414 §2.1).
@@ -58,6 +62,7 @@ impl Finding {
     /// Its name for programs.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::NotServed { .. } => "not_served",
             Self::NoMetadata => "no_metadata",
             Self::SignedMetadata => "signed_metadata",
             Self::OtherIssuer { .. } => "other_issuer",
@@ -81,6 +86,9 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotServed { status } => {
+                write!(f, "the identity provider answers {status}: check the path in `endpoints`")
+            }
             Self::NoMetadata => f.write_str(
                 "what is served there is no metadata document: check `endpoints.metadata`",
             ),
@@ -326,7 +334,7 @@ mod tests {
         ] {
             let document = FINE.replace(from, to);
             assert_ne!(document, FINE, "{from}");
-            assert_eq!(found(&document), [finding.clone()], "{document}");
+            assert_eq!(found(&document), std::slice::from_ref(&finding), "{document}");
             assert!(!finding.to_string().is_empty() && !finding.code().is_empty());
         }
     }

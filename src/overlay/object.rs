@@ -2,7 +2,7 @@
 //! stay as they were written.
 
 use std::collections::HashSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ impl<'a> Object<'a> {
                 if !(is_empty && added.is_empty()) {
                     added.push(',');
                 }
-                added += &format!("{}:{value}", written(name));
+                let _ = write!(added, "{}:{value}", written(name));
             }
         }
         let end = match self.members.last() {

@@ -120,6 +120,7 @@ impl ProxyHttp for Gateway {
             Route::Revocation => self.inquiry(Purpose::Revocation, session, visit).await?,
             Route::Jwks => self.document(Kind::Jwks, session, visit).await,
             Route::Metadata(_) => self.document(Kind::Metadata, session, visit).await,
+            Route::WellKnown => self.document(Kind::WellKnown, session, visit).await,
             Route::Other => last_hop(session.req_header()),
         };
         match answer {
@@ -259,7 +260,7 @@ impl Gateway {
         if request.method != Method::GET && request.method != Method::HEAD {
             return last_hop(request);
         }
-        Some(self.generation.documents.answer(kind, request, visit.client).await)
+        self.generation.documents.answer(kind, request, visit.client).await
     }
 
     async fn inquiry(

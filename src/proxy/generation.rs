@@ -23,6 +23,7 @@ use super::tls;
 use super::token_endpoint::TokenEndpoint;
 use crate::config::Config;
 use crate::keys::KeyRing;
+use crate::overlay::places::well_known_places;
 use crate::store::{OpenError, Slot};
 use crate::telemetry::metrics::Metrics;
 
@@ -111,7 +112,10 @@ impl Front {
         let needs_system_roots = upstream.needs_system_roots();
         let previous_keys = previous.map(|previous| &*previous.generation.keys);
         let keys = Arc::new(KeyRing::new(&config, &shared.metrics, previous_keys));
-        let routes = Routes::new(&config.endpoints);
+        // Without overlay the issuer is not the upstream's, and neither are its documents.
+        let issuer = config.overlay.then(|| config.policy.authorization_server());
+        let well_known = issuer.map(well_known_places).unwrap_or_default();
+        let routes = Routes::new(&config.endpoints, &well_known);
         let documents = documents(&config, shared, previous)?;
         let inquiries = inquiries(&config, shared, previous)?;
         let generation =
@@ -156,10 +160,11 @@ fn documents(
     }
     let previous = previous.map(|previous| &previous.generation);
     let known = previous.and_then(|previous| previous.documents.originals.clone());
-    let originals = match known.filter(|known| known.are_of(&config.upstream)) {
+    let elsewhere = config.upstream_jwks.as_ref();
+    let originals = match known.filter(|known| known.are_of(&config.upstream, elsewhere)) {
         Some(known) => known,
         None => Arc::new(
-            Originals::new(&config.upstream, &shared.metrics)
+            Originals::new(&config.upstream, elsewhere, &shared.metrics)
                 .ok_or(GenerationError::SystemRoots)?,
         ),
     };

@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT, ACCEPT_RANGES, AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, DATE, ETAG, HOST,
+    ACCEPT, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, AGE, AUTHORIZATION, CACHE_CONTROL,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, HOST,
     HeaderName, LAST_MODIFIED, ORIGIN, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use moka::future::Cache;
+use secrecy::ExposeSecret as _;
 use tokio::sync::Mutex;
 use url::Url;
 
 use super::asking::{self, why};
-use super::documents::{freshness, retry_at};
-use crate::config::Upstream;
+use super::documents::{age, freshness, retry_at};
+use crate::config::{Endpoint, Upstream};
 use crate::telemetry::metrics::Metrics;
 
 /// Larger documents are none.
@@ -27,6 +29,8 @@ const MAX_SIZE: usize = 1024 * 1024;
 const CAPACITY: u64 = 256;
 /// A document is small: an upstream that needs longer is as good as down.
 const LONGEST: Duration = Duration::from_secs(10);
+
+const ACCEPTED: &str = "application/json, application/jwk-set+json, */*;q=0.1";
 
 /// Fields that speak of one message or of the original's bytes, or are meant for one client only.
 const NOT_KEPT: [HeaderName; 19] = [
@@ -51,9 +55,28 @@ const NOT_KEPT: [HeaderName; 19] = [
     HeaderName::from_static("repr-digest"),
 ];
 
+/// Of what another host says along with a document, what is of the document. The rest, such as
+/// `Strict-Transport-Security`, would be taken for ours.
+const OF_THE_DOCUMENT: [HeaderName; 3] = [CONTENT_TYPE, CACHE_CONTROL, EXPIRES];
+
+/// What an answer is worth to those who ask for a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It is the document, and served again while the upstream is down.
+    Kept,
+    /// It is an answer, and says nothing against the last document.
+    Passed,
+    /// It is an answer, after which there is no such document any more.
+    Final,
+    /// It is no answer: the upstream is as good as down.
+    Down(&'static str),
+}
+
 /// A document as somebody asks for it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
+    /// It does not come from the upstream itself, but from where the configuration says.
+    pub is_elsewhere: bool,
     pub path: String,
     pub query: Option<String>,
     pub host: Option<HeaderValue>,
@@ -67,6 +90,7 @@ pub struct Wanted {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
+    is_elsewhere: bool,
     path: String,
     query: Option<String>,
     host: Option<HeaderValue>,
@@ -80,8 +104,23 @@ pub struct Original {
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
-    pub fetched_at: Instant,
+    fetched_at: Instant,
+    age_then: Duration,
     fresh_for: Duration,
+}
+
+impl Original {
+    /// RFC 9111 §4.2.3.
+    pub fn age(&self) -> Duration {
+        self.age_then.saturating_add(self.fetched_at.elapsed())
+    }
+}
+
+/// The keys of the upstream where they lie on another host.
+#[derive(Debug)]
+struct Elsewhere {
+    endpoint: Endpoint,
+    client: reqwest::Client,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +141,7 @@ struct Fetching {
 pub struct Originals {
     upstream: Upstream,
     client: reqwest::Client,
+    elsewhere: Option<Elsewhere>,
     slots: Cache<Key, Arc<Slot>>,
     /// Those of canonical documents: as many as there are paths. Whoever asks for thousands of
     /// others pushes none of these out.
@@ -111,14 +151,23 @@ pub struct Originals {
 
 impl Originals {
     /// `None` where no client can be built: without certificate authorities of the system.
-    pub fn new(upstream: &Upstream, metrics: &Arc<Metrics>) -> Option<Self> {
-        let longest = upstream.connect_timeout.saturating_add(upstream.read_timeout).min(LONGEST);
-        let client = asking::client(upstream)?
-            .user_agent(concat!("cambio/", env!("CARGO_PKG_VERSION")))
-            .timeout(longest);
+    pub fn new(
+        upstream: &Upstream,
+        elsewhere: Option<&Endpoint>,
+        metrics: &Arc<Metrics>,
+    ) -> Option<Self> {
+        let elsewhere = match elsewhere {
+            None => None,
+            Some(endpoint) => {
+                let reached = Upstream { ca: endpoint.ca.clone(), ..upstream.clone() };
+                let client = client(&reached)?;
+                Some(Elsewhere { endpoint: endpoint.clone(), client })
+            }
+        };
         Some(Self {
             upstream: upstream.clone(),
-            client: client.build().ok()?,
+            client: client(upstream)?,
+            elsewhere,
             slots: Cache::new(CAPACITY),
             canonical: parking_lot::Mutex::default(),
             metrics: Arc::clone(metrics),
@@ -126,23 +175,34 @@ impl Originals {
     }
 
     /// Whether these are the documents of that upstream.
-    pub fn are_of(&self, upstream: &Upstream) -> bool {
+    pub fn are_of(&self, upstream: &Upstream, elsewhere: Option<&Endpoint>) -> bool {
         let own = &self.upstream;
-        own.url == upstream.url
+        let token = |endpoint: &Endpoint| {
+            endpoint.bearer_token.as_ref().map(|token| token.expose_secret().to_owned())
+        };
+        let is_same_elsewhere = match (&self.elsewhere, elsewhere) {
+            (None, None) => true,
+            (Some(Elsewhere { endpoint: own, .. }), Some(other)) => {
+                own.url == other.url && own.ca == other.ca && token(own) == token(other)
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        is_same_elsewhere
+            && own.url == upstream.url
             && own.ca == upstream.ca
             && own.connect_timeout == upstream.connect_timeout
             && own.read_timeout == upstream.read_timeout
     }
 
     /// The upstream's answer: a document, a redirect, or a refusal as to any other request; else the
-    /// last good document. `is_good` judges what came with 200.
+    /// last good document. `worth` judges what a server came with that is not down by its status.
     pub async fn get(
         &self,
         wanted: &Wanted,
-        is_good: impl Fn(&Original) -> bool,
+        worth: impl Fn(&Original) -> Worth,
     ) -> Option<Arc<Original>> {
-        let Wanted { path, query, host, is_tls, origin, .. } = wanted.clone();
-        let key = Key { path, query, host, is_tls, origin };
+        let Wanted { is_elsewhere, path, query, host, is_tls, origin, .. } = wanted.clone();
+        let key = Key { is_elsewhere, path, query, host, is_tls, origin };
         let slot = if wanted.is_canonical {
             Arc::clone(self.canonical.lock().entry(key).or_default())
         } else {
@@ -166,30 +226,58 @@ impl Originals {
         {
             return Some(last_good);
         }
-        let fetched = self.fetch(wanted).await.and_then(|original| judged(original, is_good));
-        fetching.retry_at = None;
-        match &fetched {
-            Ok(good) if good.status == StatusCode::OK => {
-                slot.last_good.store(Some(Arc::clone(good)));
+        let fetched = self.fetch(wanted).await.and_then(|original| {
+            let worth = if is_down(original.status) {
+                Worth::Down("the status is one of a server that can't answer")
+            } else {
+                worth(&original)
+            };
+            match worth {
+                Worth::Down(why) => Err(why),
+                Worth::Kept | Worth::Passed | Worth::Final => Ok((worth, Arc::new(original))),
             }
-            Ok(_) => {}
+        });
+        fetching.retry_at = None;
+        let fetched = match fetched {
+            Ok((worth, original)) => {
+                match worth {
+                    Worth::Kept => slot.last_good.store(Some(Arc::clone(&original))),
+                    Worth::Final => slot.last_good.store(None),
+                    Worth::Passed | Worth::Down(_) => {}
+                }
+                Some(original)
+            }
             Err(why) => {
                 fetching.retry_at = Some(retry_at());
                 tracing::warn!(path = wanted.path, why, "the upstream's document cannot be had");
+                None
             }
-        }
-        let fetched = fetched.ok();
+        };
         fetching.last = Some((Instant::now(), fetched.clone()));
         fetched.or_else(|| slot.last_good.load_full())
     }
 
     async fn fetch(&self, wanted: &Wanted) -> Result<Original, &'static str> {
         let began = Instant::now();
-        let response = self.client.get(self.url(wanted)).headers(headers(wanted)).send().await;
+        let request = match self.elsewhere.as_ref().filter(|_| wanted.is_elsewhere) {
+            Some(Elsewhere { endpoint, client }) => {
+                let request = client.get(endpoint.url.clone()).header(ACCEPT, ACCEPTED);
+                match &endpoint.bearer_token {
+                    Some(token) => request.header(AUTHORIZATION, bearer(token.expose_secret())?),
+                    None => request,
+                }
+            }
+            None => self.client.get(self.url(wanted)).headers(headers(wanted)),
+        };
+        let response = request.send().await;
         let status = response.as_ref().ok().map(|response| response.status().as_u16());
-        self.metrics.upstream(&Method::GET, status, began.elapsed());
+        if !wanted.is_elsewhere {
+            self.metrics.upstream(&Method::GET, status, began.elapsed());
+        }
         let mut response = response.map_err(|error| why(&error))?;
-        if response.headers().contains_key(CONTENT_ENCODING) {
+        // What the client understands it has taken away.
+        let mut codings = response.headers().get_all(CONTENT_ENCODING).iter();
+        if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             return Err("it has a coding that was not asked for");
         }
         let mut body = BytesMut::new();
@@ -199,12 +287,21 @@ impl Originals {
             }
             body.extend_from_slice(&chunk);
         }
-        let kept = response.headers().iter().filter(|(name, _)| !NOT_KEPT.contains(name));
+        let is_kept = |name: &HeaderName, value: &HeaderValue| {
+            if wanted.is_elsewhere {
+                let is_for_all = *name == ACCESS_CONTROL_ALLOW_ORIGIN && value == "*";
+                OF_THE_DOCUMENT.contains(name) || is_for_all
+            } else {
+                !NOT_KEPT.contains(name)
+            }
+        };
+        let kept = response.headers().iter().filter(|(name, value)| is_kept(name, value));
         Ok(Original {
             status: response.status(),
             headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect(),
             body: body.freeze(),
             fetched_at: Instant::now(),
+            age_then: age(response.headers()),
             fresh_for: freshness(response.headers()),
         })
     }
@@ -217,26 +314,32 @@ impl Originals {
     }
 }
 
+fn client(upstream: &Upstream) -> Option<reqwest::Client> {
+    let longest = upstream.connect_timeout.saturating_add(upstream.read_timeout).min(LONGEST);
+    let client = asking::client(upstream)?
+        .user_agent(concat!("cambio/", env!("CARGO_PKG_VERSION")))
+        .timeout(longest);
+    client.build().ok()
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, &'static str> {
+    let value = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut value = value.map_err(|_| "the token can't be sent")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// Whether an answer says that the upstream is as good as down.
-fn judged(
-    original: Original,
-    is_good: impl Fn(&Original) -> bool,
-) -> Result<Arc<Original>, &'static str> {
-    let is_ok = original.status == StatusCode::OK;
-    let is_down = original.status.is_server_error()
-        || original.status.is_informational()
-        || matches!(original.status.as_u16(), 408 | 429)
-        || (original.status.is_success() && !is_ok);
-    match original {
-        _ if is_down => Err("the status is one of a server that can't answer"),
-        original if is_ok && !is_good(&original) => Err("what came with 200 is no such document"),
-        original => Ok(Arc::new(original)),
-    }
+fn is_down(status: StatusCode) -> bool {
+    status.is_server_error()
+        || status.is_informational()
+        || matches!(status.as_u16(), 408 | 429)
+        || (status.is_success() && status != StatusCode::OK)
 }
 
 fn headers(wanted: &Wanted) -> HeaderMap {
     let mut headers: HeaderMap = wanted.forwarding.iter().cloned().collect();
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.1"));
+    headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
     let named = [(HOST, &wanted.host), (ORIGIN, &wanted.origin)];
     headers.extend(named.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     headers

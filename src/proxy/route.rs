@@ -23,6 +23,8 @@ pub enum Route {
     Jwks,
     /// The metadata document of this index.
     Metadata(usize),
+    /// A place where the metadata of our issuer can stand, too.
+    WellKnown,
     /// The upstream's.
     Other,
 }
@@ -36,13 +38,15 @@ pub struct Routes {
 }
 
 impl Routes {
-    pub fn new(endpoints: &Endpoints) -> Self {
+    /// `well_known` are places of metadata as far as they are nothing else.
+    pub fn new(endpoints: &Endpoints, well_known: &[String]) -> Self {
         let optional = |path: &Option<String>, route| path.clone().map(|path| (path, route));
         let exact = (endpoints.token.iter().map(|path| (path.clone(), Route::Token)))
             .chain(optional(&endpoints.introspection, Route::Introspection))
             .chain(optional(&endpoints.revocation, Route::Revocation))
             .chain(optional(&endpoints.jwks, Route::Jwks))
             .chain(endpoints.metadata.iter().cloned().zip((0..).map(Route::Metadata)))
+            .chain(well_known.iter().map(|path| (path.clone(), Route::WellKnown)))
             .collect();
         let folded = endpoints.token.iter().map(|path| fold(path.as_bytes())).collect();
         Self { exact, folded }
@@ -268,13 +272,16 @@ mod tests {
     use super::*;
 
     fn routes() -> Routes {
-        Routes::new(&Endpoints {
+        let endpoints = Endpoints {
             token: vec!["/oauth2/token".into(), "/realms/R/protocol/openid-connect/token".into()],
             jwks: Some("/oauth2/jwks".into()),
             metadata: vec!["/.well-known/openid-configuration".into(), "/meta".into()],
             introspection: Some("/oauth2/introspect".into()),
             revocation: Some("/oauth2/revoke".into()),
-        })
+        };
+        let well_known =
+            ["/.well-known/openid-configuration", "/oauth2/token/.well-known/openid-configuration"];
+        Routes::new(&endpoints, &well_known.map(str::to_owned))
     }
 
     #[test]
@@ -291,6 +298,7 @@ mod tests {
             ("/oauth2/jwks?v=2", Route::Jwks),
             ("/.well-known/openid-configuration", Route::Metadata(0)),
             ("/meta", Route::Metadata(1)),
+            ("/oauth2/token/.well-known/openid-configuration?x", Route::WellKnown),
         ];
         for (target, route) in cases {
             assert_eq!(routes().of(target.as_bytes()), route, "{target}");

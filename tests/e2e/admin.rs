@@ -36,6 +36,8 @@ fn status(draining: bool) -> Status {
         last_reload: None,
         listeners: ListenerStatus::all(&config.listen),
         signing_keys: SigningKeyStatus::all(&config.signing_keys, NOW),
+        missed_signing_keys: Vec::new(),
+        overlay: None,
         trusted_token_issuers: vec![IssuerStatus {
             name: "partner".into(),
             source: "endpoint",

@@ -1,60 +1,11 @@
 //! The JWKS and the metadata documents: our own, or merged into the upstream's.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::documents_support::{GRANT, Idp, JWKS, METADATA, THEIR_KEY, keys, kids, overlay};
 use super::support::{Cambio, Connection, Recorded, Upstream, get, response};
-
-const JWKS: &str = "/oauth2/jwks";
-const METADATA: &str = "/.well-known/openid-configuration";
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const THEIR_KEY: &str = r#"{"kty":"RSA","kid":"theirs","n":"AQ","e":"AQAB","x":1.50}"#;
-
-fn overlay() -> &'static str {
-    "authorization_server:\n  issuer: https://idp.example/oauth2/token\n  overlay: true\n  endpoints:\n    \
-     token: [/oauth2/token]\n    jwks: /oauth2/jwks\n    \
-     metadata: [/.well-known/openid-configuration]\n"
-}
-
-type Answer = Box<dyn Fn(&Recorded) -> Vec<u8> + Send>;
-
-/// An upstream whose documents can be changed.
-struct Idp {
-    upstream: Upstream,
-    answer: Arc<Mutex<Answer>>,
-}
-
-impl Idp {
-    async fn start(answer: impl Fn(&Recorded) -> Vec<u8> + Send + 'static) -> Self {
-        let answer: Arc<Mutex<Answer>> = Arc::new(Mutex::new(Box::new(answer)));
-        let shared = Arc::clone(&answer);
-        let upstream = Upstream::answering(move |request| shared.lock().unwrap()(request)).await;
-        Self { upstream, answer }
-    }
-
-    fn answers(&self, answer: impl Fn(&Recorded) -> Vec<u8> + Send + 'static) {
-        *self.answer.lock().unwrap() = Box::new(answer);
-    }
-
-    /// How often a client made it be asked. It is asked once more, ahead of everybody, as it is
-    /// known outside: by https.
-    fn asked(&self) -> usize {
-        let requests = self.upstream.requests();
-        requests.iter().filter(|one| one.header("x-forwarded-proto") == Some("http")).count()
-    }
-}
-
-fn keys(_: &Recorded) -> Vec<u8> {
-    let fields =
-        [("Content-Type", "application/jwk-set+json"), ("X-Idp", "1"), ("ETag", "\"old\"")];
-    response("200 OK", &fields, format!("{{\"keys\":[{THEIR_KEY}]}}").as_bytes())
-}
-
-fn kids(document: &Value) -> Vec<&str> {
-    document["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap()).collect()
-}
 
 #[tokio::test]
 async fn without_overlay_the_documents_are_ours_alone() {
@@ -214,7 +165,7 @@ async fn metadata_are_the_upstreams_for_whoever_asks_with_our_grant() {
         assert_eq!(
             response.text(),
             format!(
-                "{{\"issuer\":\"http://{host}\",\"n\":1.0,\"grant_types_supported\":[\"password\",\"{GRANT}\"],\
+                "{{\"issuer\": \"http://{host}\",\"n\":1.0,\"grant_types_supported\":[\"password\",\"{GRANT}\"],\
                  \"token_endpoint\":\"http://{host}/oauth2/token\",\
                  \"jwks_uri\":\"https://idp.example/oauth2/jwks\"}}"
             )
@@ -228,42 +179,6 @@ async fn metadata_are_the_upstreams_for_whoever_asks_with_our_grant() {
         cambio.request(format!("GET {METADATA}?x=%20 HTTP/1.1\r\nHost: a.example\r\n\r\n")).await;
     assert!(again.text().contains("http://a.example"));
     assert_eq!(idp.asked(), asked);
-}
-
-#[tokio::test]
-async fn a_coded_document_is_decoded_and_an_unknown_coding_counts_as_down() {
-    let idp = Idp::start(|request| {
-        assert!(request.header("accept-encoding").unwrap().contains("gzip"));
-        let body = gzip(format!("{{\"keys\":[{THEIR_KEY}]}}").as_bytes());
-        response("200 OK", &[("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")], &body)
-    })
-    .await;
-    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
-    let jwks = cambio.request(get(JWKS, "Accept-Encoding: gzip\r\n")).await;
-    assert_eq!(jwks.status, 200);
-    assert_eq!(jwks.header("content-encoding"), None);
-    assert_eq!(jwks.json()["keys"].as_array().unwrap().len(), 2);
-    idp.answers(|_| response("200 OK", &[("Content-Encoding", "compress")], b"{\"keys\":[]}"));
-    assert_eq!(cambio.request(get(JWKS, "")).await.body, jwks.body);
-    let other = cambio.request(format!("GET {JWKS} HTTP/1.1\r\nHost: never-seen\r\n\r\n")).await;
-    assert_eq!(other.status, 502);
-}
-
-/// A gzip member with one stored block (RFC 1951 §3.2.4, RFC 1952).
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let crc = body.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 }
-        })
-    });
-    let length = u16::try_from(body.len()).unwrap();
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1];
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&(!length).to_le_bytes());
-    out.extend_from_slice(body);
-    out.extend_from_slice(&(!crc).to_le_bytes());
-    out.extend_from_slice(&u32::from(length).to_le_bytes());
-    out
 }
 
 #[tokio::test]
@@ -378,14 +293,6 @@ async fn a_kid_that_both_have_is_neither_published_nor_used_to_sign() {
     idp.answers(keys);
     assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()), ["theirs", "shared"]);
     assert_eq!(ready().await, 200);
-}
-
-#[tokio::test]
-async fn signed_metadata_are_passed_on_as_they_are() {
-    let body = r#"{"issuer":"https://x","signed_metadata":"a.b.c"}"#;
-    let idp = Idp::start(move |_| response("200 OK", &[], body.as_bytes())).await;
-    let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
-    assert_eq!(cambio.request(get(METADATA, "")).await.text(), body);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! TLS on both sides: HTTP/1.1 and HTTP/2 towards clients, verified towards the upstream.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchan
 const LISTEN: &str = "listen: [{ address: 127.0.0.1:0, tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\n";
 
 /// A certificate authority, and a certificate of it for `localhost` and 127.0.0.1.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
@@ -42,7 +43,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn write_leaf(&self, folder: &Path) {
+    pub fn write_leaf(&self, folder: &Path) {
         let (certificate, key) = self.issue();
         std::fs::write(folder.join("tls.crt"), certificate).unwrap();
         write_private(&folder.join("tls.key"), &key);
@@ -58,17 +59,25 @@ impl Authority {
     }
 }
 
-async fn connect(
+pub async fn connect(
     cambio: &Cambio,
     authority: &Authority,
     alpn: &[&[u8]],
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(cambio.address()).await.unwrap();
+    connect_to(cambio.address(), authority, alpn).await
+}
+
+pub async fn connect_to(
+    address: SocketAddr,
+    authority: &Authority,
+    alpn: &[&[u8]],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     authority.connector(alpn).connect(name, stream).await
 }
 
-async fn start(upstream: &str, more: &str) -> (Cambio, Authority) {
+pub async fn start(upstream: &str, more: &str) -> (Cambio, Authority) {
     let folder = folder();
     let authority = Authority::new();
     authority.write_leaf(folder.path());

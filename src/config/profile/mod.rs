@@ -48,8 +48,6 @@ pub enum Unfit {
          a user name: {0}"
     )]
     Issuer(String),
-    #[error("its `grant_types_supported` is not a list of texts, so that nothing can be added")]
-    GrantTypes,
     #[error("it has no `{0}`, without which there is nothing to stand in front of")]
     Missing(&'static str),
     #[error("its `{name}` can't be used, as it {why}: {value}")]
@@ -64,6 +62,7 @@ pub enum Unfit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub path: String,
+    url: Url,
     /// Its origin, where that is none under which the identity provider is known.
     pub elsewhere: Option<String>,
     /// The URL has a query, too.
@@ -109,12 +108,6 @@ impl Profile {
     /// Reads metadata (OpenID Connect Discovery §3, RFC 8414 §2).
     pub fn of(metadata: &Map<String, Value>, mut premises: Premises) -> Result<Self, Unfit> {
         let (issuer, issuer_url) = issuer(metadata)?;
-        let is_list = |value: &Value| {
-            value.as_array().is_some_and(|grants| grants.iter().all(Value::is_string))
-        };
-        if !metadata.get("grant_types_supported").is_none_or(is_list) {
-            return Err(Unfit::GrantTypes);
-        }
         let read_at = premises.metadata.first().map(String::as_str).unwrap_or_default();
         if is_unfit(read_at).is_some() {
             return Err(Unfit::Place(printable(read_at)));
@@ -219,8 +212,9 @@ fn endpoint(
     let elsewhere = !known.contains(&origin);
     Ok(Some(Endpoint {
         path: url.path().to_owned(),
-        elsewhere: elsewhere.then(|| printable(&origin.ascii_serialization())),
         has_query: url.query().is_some(),
+        elsewhere: elsewhere.then(|| printable(&origin.ascii_serialization())),
+        url,
     }))
 }
 
@@ -236,19 +230,22 @@ fn shown(value: &Value) -> String {
     printable(&value.to_string())
 }
 
-/// A foreign text on one line of printable ASCII, cut short: for comments and terminals.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars() {
-        if shown.len() >= SHOWN {
-            shown.push_str("...");
-            break;
-        }
-        if c == ' ' || c.is_ascii_graphic() {
-            shown.push(c);
+/// A foreign text on one line of printable ASCII: for comments and terminals.
+pub fn escaped(text: &str) -> String {
+    let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
+    text.chars().fold(String::new(), |mut shown, c| {
+        if is_plain(c) {
+            shown.push(c)
         } else {
-            shown.extend(c.escape_default());
+            shown.extend(c.escape_default())
         }
-    }
-    shown
+        shown
+    })
+}
+
+/// As [`escaped`], cut short.
+pub fn printable(text: &str) -> String {
+    let cut = text.char_indices().nth(SHOWN).map_or(text, |(at, _)| text.split_at(at).0);
+    let dots = if cut.len() < text.len() { "..." } else { "" };
+    escaped(cut) + dots
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::{Endpoint, Offer, Profile};
 use crate::config::check::url::{is_loopback, is_protected};
+use crate::config::scalar::MAX_TEXT;
 use crate::config::well_known;
 
 /// The text of the file.
@@ -17,7 +18,7 @@ pub(super) fn render(profile: &Profile) -> String {
         authorization_server(profile),
         signing_keys(profile),
         ISSUERS.to_owned(),
-        APPLICATIONS.to_owned(),
+        applications(profile),
         rest(profile),
     ];
     sections.join("\n")
@@ -111,6 +112,10 @@ authorization_server:
   # as they are, without Cambio's grant. Have the identity provider leave the signed form out.
 ";
     }
+    if let Some(url) = keys_elsewhere(profile) {
+        text += "  # The identity provider's keys lie on another host, and are fetched there.\n";
+        let _ = writeln!(text, "  upstream_jwks: {}", scalar(url.as_str()));
+    }
     text += "  endpoints:\n";
     remark(&mut text, "token_endpoint", &profile.token);
     let _ = writeln!(text, "    token: [{}]", scalar(&profile.token.path));
@@ -125,6 +130,14 @@ authorization_server:
     text
 }
 
+/// Where the keys are, where they lie past the upstream.
+fn keys_elsewhere(profile: &Profile) -> Option<&url::Url> {
+    let jwks = profile.jwks.as_ref()?;
+    let is_past = jwks.elsewhere.is_some() && profile.premises.no_keys.is_some();
+    let is_short = jwks.url.as_str().len() <= MAX_TEXT;
+    (is_past && is_short && is_protected(&jwks.url)).then_some(&jwks.url)
+}
+
 fn keys(text: &mut String, profile: &Profile) {
     let Some(jwks) = &profile.jwks else {
         *text += "    # ATTENTION: the metadata have no `jwks_uri`, so that nobody would find Cambio's keys. Give
@@ -133,14 +146,18 @@ fn keys(text: &mut String, profile: &Profile) {
 ";
         return;
     };
-    remark(text, "jwks_uri", jwks);
-    if let Some(why) = &profile.premises.no_keys {
-        let why = super::printable(why);
-        let _ = writeln!(
-            text,
-            "    # ATTENTION: no key set is to be had at this path from the upstream ({why}).\n    \
-             # Relying parties find Cambio's keys only where the identity provider's are asked for here."
-        );
+    if keys_elsewhere(profile).is_some() {
+        *text += "    # Here the keys are served with Cambio's, and the metadata lead here.\n";
+    } else {
+        remark(text, "jwks_uri", jwks);
+        if let Some(why) = &profile.premises.no_keys {
+            let why = super::printable(why);
+            let _ = writeln!(
+                text,
+                "    # ATTENTION: no key set is to be had at this path from the upstream ({why}).\n    \
+                 # Relying parties find Cambio's keys only where the identity provider's are asked for here."
+            );
+        }
     }
     let _ = writeln!(text, "    jwks: {}", scalar(&jwks.path));
 }
@@ -241,6 +258,14 @@ const APPLICATIONS: &str = "\
 #     scopes: [read] # What it may ask for. Default: none.
 ";
 
+/// Comes after [`APPLICATIONS`].
+const VOUCHED_FOR: &str = "\
+#   # A client whose secret the identity provider knows, and Cambio does not.
+#   - client_id: svc1 # Or \"*\": every client that is not named here.
+#     authentication: upstream
+#     audiences: [https://api.example.com]
+";
+
 fn rest(profile: &Profile) -> String {
     let mut text = String::new();
     if profile.introspection.endpoint().is_some() {
@@ -258,6 +283,15 @@ fn rest(profile: &Profile) -> String {
 # store:
 #   redis: { url: \"rediss://redis.example.com:6379\", password: { env: REDIS_PASSWORD } }
 ";
+    text
+}
+
+fn applications(profile: &Profile) -> String {
+    let mut text = APPLICATIONS.to_owned();
+    // Somebody has to say whether the secret is right.
+    if profile.introspection.endpoint().or(profile.revocation.endpoint()).is_some() {
+        text += VOUCHED_FOR;
+    }
     text
 }
 

@@ -14,7 +14,7 @@ use crate::answered::{Answered, Tokens};
 use crate::idp::{Facts, Idp, Kind, secret};
 use crate::layer::Layer;
 use crate::port::Port;
-use crate::process::{Serving, cambio};
+use crate::process::{Serving, cambio, outcome};
 use crate::stage::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, write};
 
 /// The form of minted access tokens.
@@ -118,6 +118,12 @@ impl Estate {
     pub async fn restart(&mut self) {
         self.serving.end().await;
         self.serving = Serving::start(self.folder.path()).await;
+    }
+
+    /// A command of the program about this configuration.
+    pub async fn command(&self, arguments: &[&str]) -> (bool, String) {
+        let arguments = [arguments, &["--config", "cambio.yaml"]].concat();
+        outcome(self.folder.path(), &arguments).await
     }
 
     /// Past Cambio, with the name that the identity provider is known by.

@@ -32,6 +32,7 @@ mod answered;
 mod apache;
 mod clients;
 mod credentials;
+mod doctor;
 mod documents;
 mod estate;
 mod flows;

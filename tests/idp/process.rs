@@ -22,13 +22,18 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command of the program in a folder. It must succeed. Returns what it prints.
-pub async fn cambio(folder: &Path, arguments: &[&str]) -> String {
+/// Runs a command of the program in a folder. It must succeed.
+pub async fn cambio(folder: &Path, arguments: &[&str]) {
+    let (is_fine, printed) = outcome(folder, arguments).await;
+    assert!(is_fine, "{arguments:?}: {printed}");
+}
+
+/// Whether a command of the program succeeds, and what it prints; where that is nothing, what it says
+/// to whoever started it.
+pub async fn outcome(folder: &Path, arguments: &[&str]) -> (bool, String) {
     let output = command(folder, arguments).stdout(Stdio::piped()).output().await.unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}\n{printed}{said}", output.status);
-    printed
+    let printed = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    (output.status.success(), String::from_utf8(printed).unwrap())
 }
 
 /// `cambio serve` as a process. It ends when it is dropped.

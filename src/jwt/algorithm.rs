@@ -79,6 +79,7 @@ impl fmt::Display for Algorithm {
 pub struct AlgorithmSet(u16);
 
 impl AlgorithmSet {
+    pub const ALL: Self = Self::of(&Algorithm::ALL);
     /// Every RSA algorithm: what an RSA key without `alg` could be used for.
     pub const RSA: Self = Self::of(&[
         Algorithm::RS256,

@@ -192,15 +192,10 @@ impl VerificationKey {
 
     /// Whether `signature`, in base64url, is this key's over `input`. It says nothing of what was
     /// signed.
-    pub fn verifies(&self, signature: &str, input: &str, algorithm: Algorithm) -> bool {
+    pub fn verifies(&self, signature: &str, input: &[u8], algorithm: Algorithm) -> bool {
         self.algorithms.contains(algorithm)
-            && jsonwebtoken::crypto::verify(
-                signature,
-                input.as_bytes(),
-                &self.key,
-                algorithm.primitive(),
-            )
-            .unwrap_or(false)
+            && jsonwebtoken::crypto::verify(signature, input, &self.key, algorithm.primitive())
+                .unwrap_or(false)
     }
 }
 
@@ -317,15 +312,16 @@ impl KeySet {
         self.0.is_empty()
     }
 
+    /// Whether a key has this name.
+    pub fn has_kid(&self, kid: &str) -> bool {
+        self.0.iter().any(|key| key.kid() == Some(kid))
+    }
+
     /// The keys to try on a token of `algorithm` that names `kid`.
     ///
     /// A named key is chosen by its name; where no key has that name, or none is named, the keys
     /// without a name are what is left, as those of certificates. A token that names no key can be
     /// meant for a named one only where a single key fits.
-    pub fn has_kid(&self, kid: &str) -> bool {
-        self.0.iter().any(|key| key.kid() == Some(kid))
-    }
-
     pub fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Vec<&VerificationKey> {
         let fitting = || self.0.iter().filter(move |key| key.algorithms.contains(algorithm));
         let named: Vec<_> = match kid {

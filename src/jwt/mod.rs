@@ -8,6 +8,7 @@ pub mod claims;
 pub mod compact;
 pub mod json;
 pub mod key_set;
+pub mod media_type;
 pub mod past_keys;
 pub mod sign;
 pub mod unverified;

@@ -8,7 +8,8 @@ use thiserror::Error;
 use super::algorithm::{Algorithm, AlgorithmSet};
 use super::claims::{Claims, audience, is_subject, numeric_date};
 use super::key_set::KeySet;
-use super::unverified::UnverifiedToken;
+pub use super::media_type::MediaType;
+use super::unverified::{UnverifiedJws, UnverifiedToken};
 use crate::time::Timestamp;
 
 /// What is asked of a token of one issuer.
@@ -28,18 +29,6 @@ pub struct Rules {
     pub max_age: Option<Duration>,
     /// How far ahead of now `exp` may lie.
     pub max_lifetime: Option<Duration>,
-}
-
-/// A `typ` value: a media type whose `application/` may be left out (RFC 7515 §4.1.9).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaType(String);
-
-impl MediaType {
-    pub fn new(typ: &str) -> Self {
-        let lower = typ.to_ascii_lowercase();
-        let short = lower.strip_prefix("application/").filter(|short| !short.contains('/'));
-        Self(short.unwrap_or(&lower).to_owned())
-    }
 }
 
 /// Why a token is not what its issuer's rules ask for.
@@ -73,6 +62,29 @@ pub enum VerifyError {
     SenderConstrained,
 }
 
+impl UnverifiedJws {
+    /// The algorithm that the header names, if it is one of these (RFC 8725 §3.1).
+    pub fn algorithm(&self, allowed: AlgorithmSet) -> Result<Algorithm, VerifyError> {
+        Algorithm::parse(&self.unverified_alg)
+            .filter(|algorithm| allowed.contains(*algorithm))
+            .ok_or(VerifyError::Algorithm)
+    }
+
+    /// Whether one of these keys made the signature (RFC 7515 §5.2). It says nothing of what was
+    /// signed.
+    pub fn verify(&self, algorithm: Algorithm, keys: &KeySet) -> Result<(), VerifyError> {
+        let tried = keys.candidates(self.unverified_kid.as_deref(), algorithm);
+        if tried.is_empty() {
+            return Err(VerifyError::KeyUnknown);
+        }
+        let (signature, input) = (self.compact.signature(), self.compact.signing_input());
+        if !tried.iter().any(|key| key.verifies(signature, input.as_bytes(), algorithm)) {
+            return Err(VerifyError::Signature);
+        }
+        Ok(())
+    }
+}
+
 /// A token whose type and algorithm its issuer may use, and which now needs that issuer's keys.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -83,13 +95,11 @@ pub struct Candidate {
 impl Candidate {
     /// Holds the header to the rules (RFC 8725 §3.1, §3.11).
     pub fn new(token: UnverifiedToken, rules: &Rules) -> Result<Self, VerifyError> {
-        let typ = MediaType::new(token.unverified_typ.as_deref().unwrap_or("JWT"));
+        let typ = MediaType::new(token.jws.unverified_typ.as_deref().unwrap_or("JWT"));
         if !rules.token_types.contains(&typ) {
             return Err(VerifyError::Type);
         }
-        let algorithm = Algorithm::parse(&token.unverified_alg)
-            .filter(|algorithm| rules.algorithms.contains(*algorithm))
-            .ok_or(VerifyError::Algorithm)?;
+        let algorithm = token.jws.algorithm(rules.algorithms)?;
         Ok(Self { token, algorithm })
     }
 
@@ -99,20 +109,13 @@ impl Candidate {
 
     /// Whether the set has a key that this token could be signed with.
     pub fn has_key_in(&self, keys: &KeySet) -> bool {
-        !keys.candidates(self.token.unverified_kid.as_deref(), self.algorithm).is_empty()
+        !keys.candidates(self.token.jws.unverified_kid.as_deref(), self.algorithm).is_empty()
     }
 
     /// What stands in the token, if one of these keys signed it.
     fn claims(self, keys: &KeySet) -> Result<Map<String, Value>, VerifyError> {
         let Self { token, algorithm } = self;
-        let tried = keys.candidates(token.unverified_kid.as_deref(), algorithm);
-        if tried.is_empty() {
-            return Err(VerifyError::KeyUnknown);
-        }
-        let (signature, input) = (token.compact.signature(), token.compact.signing_input());
-        if !tried.iter().any(|key| key.verifies(signature, input, algorithm)) {
-            return Err(VerifyError::Signature);
-        }
+        token.jws.verify(algorithm, keys)?;
         Ok(token.unverified_claims)
     }
 }
@@ -134,11 +137,11 @@ pub fn signed_claims(
     typ: &str,
     keys: &KeySet,
 ) -> Result<Verified<Map<String, Value>>, VerifyError> {
-    let own = MediaType::new(token.unverified_typ.as_deref().unwrap_or_default());
+    let own = MediaType::new(token.jws.unverified_typ.as_deref().unwrap_or_default());
     if own != MediaType::new(typ) {
         return Err(VerifyError::Type);
     }
-    let algorithm = Algorithm::parse(&token.unverified_alg).ok_or(VerifyError::Algorithm)?;
+    let algorithm = token.jws.algorithm(AlgorithmSet::ALL)?;
     Candidate { token, algorithm }.claims(keys).map(Verified)
 }
 

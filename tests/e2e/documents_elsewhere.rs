@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::documents_support::{
-    Idp, JWKS, METADATA, THEIR_KEY, findings, json, keys, kids, overlay_of, status,
+    Idp, JWKS, METADATA, THEIR_KEY, findings, json, keys, kids, overlay_of, settled, status,
 };
 use super::support::{Cambio, Connection, Recorded, get, response};
 
@@ -77,6 +77,7 @@ async fn while_that_host_is_down_the_last_good_keys_serve() {
     let idp = leading_to("https://keys.example/".to_owned()).await;
     let settings = overlay_of(ISSUER, METADATA, &upstream_jwks(&there));
     let cambio = Cambio::start(&idp.upstream.url(), &settings).await;
+    settled(&cambio, &idp).await;
     let good = cambio.request(get(JWKS, "")).await;
     assert_eq!(good.status, 200);
     let bad: [fn(&Recorded) -> Vec<u8>; 5] = [
@@ -129,6 +130,7 @@ async fn a_kid_of_that_host_that_is_ours_keeps_ours_from_signing() {
     let idp = leading_to("https://keys.example/".to_owned()).await;
     let settings = overlay_of(ISSUER, METADATA, &upstream_jwks(&there));
     let cambio = Cambio::start(&idp.upstream.url(), &settings).await;
+    settled(&cambio, &idp).await;
     let ready = || async {
         let mut admin = Connection::open(cambio.running.admin_address()).await;
         admin.request(get("/readyz", "")).await.status

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::support::{Cambio, Connection, Recorded, Upstream, get, response};
+use super::support::{Cambio, Connection, PATIENCE, Recorded, Upstream, get, response};
 
 pub const JWKS: &str = "/oauth2/jwks";
 pub const METADATA: &str = "/.well-known/openid-configuration";
@@ -43,6 +43,22 @@ impl Idp {
         let requests = self.upstream.requests();
         requests.iter().filter(|one| one.header("x-forwarded-proto") == Some("http")).count()
     }
+}
+
+/// Waits until the documents were asked for ahead of everybody, so that none of that comes between a
+/// change of the upstream and the next request.
+pub async fn settled(cambio: &Cambio, idp: &Idp) {
+    let is_ahead = |request: &Recorded| {
+        request.target() == METADATA && request.header("x-forwarded-for").is_none()
+    };
+    let seen = async {
+        while !idp.upstream.requests().iter().any(is_ahead) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("nothing was asked for ahead");
+    // The metadata come last, and whoever asks for them meanwhile waits.
+    cambio.request(get(METADATA, "")).await;
 }
 
 pub fn keys(_: &Recorded) -> Vec<u8> {

@@ -255,6 +255,42 @@ async fn a_bad_token_is_refused_and_the_reason_is_counted() {
     estate.assert_no_exchange_upstream();
 }
 
+/// RFC 8725 §3.10: `jku` and `x5u` lead nowhere, and the keys in `jwk` and `x5c` are nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_a_token_brings_or_names_are_never_fetched() {
+    let estate = Estate::start().await;
+    let attacker = StandInIssuer::start(&SIGNED).await.unwrap();
+    let key = cambio::jwt::sign::generate_pem(Algorithm::ES256).unwrap();
+    let key = cambio::jwt::sign::SigningKey::from_pkcs8_pem(
+        key.as_bytes(),
+        Algorithm::ES256,
+        Some("attacker".to_owned()),
+        None,
+    )
+    .unwrap();
+    let url = attacker.jwks_url();
+    for (name, value) in [
+        ("jku", json!(url)),
+        ("x5u", json!(url)),
+        ("jwk", json!(key.jwk())),
+        ("x5c", json!([STANDARD.encode("certificate")])),
+        ("x5t#S256", json!("x")),
+    ] {
+        for kid in ["attacker", &url] {
+            let header = json!({"alg": "ES256", "typ": "JWT", "kid": kid, name: value});
+            let signed = key.sign("JWT", &estate.claims()).unwrap();
+            let (_, rest) = signed.split_once('.').unwrap();
+            let token = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()));
+            assert_eq!(estate.exchange(&token).await.status, 400, "{name}");
+        }
+    }
+    assert_eq!(attacker.jwks_requests(), 0);
+    assert_eq!(estate.exchange(&estate.token()).await.status, 200);
+    let refused =
+        r#"cambio_exchanges_total{issuer="partner",outcome="denied",reason="key_unknown"}"#;
+    assert_eq!(estate.metrics().await[refused], "10");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_refused_alike_and_one_verdict_serves_many() {
     let estate = Estate::start().await;

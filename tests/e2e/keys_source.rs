@@ -19,7 +19,9 @@ use url::Url;
 
 use crate::issuer::{Content, Issuer, status, whole};
 use crate::leap::{leap, until};
+use crate::process::{Process, command};
 use crate::setting::{config, endpoint, is_granted, issuer, jwks, key, pending};
+use crate::support::{Connection, Upstream, folder, get, response, write};
 
 /// A ring with one issuer, `partner`, after its first fetch.
 async fn after_first_fetch(source: KeySource) -> (Config, KeyRing, IssuerStatus, String) {
@@ -66,6 +68,49 @@ async fn the_request_says_what_it_wants_and_nothing_of_us() {
         assert_eq!(fields, expected);
     }
     drop(ring);
+}
+
+/// Whoever sets the environment does not come to hear of what is asked, and can't answer it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_of_the_environment_is_not_asked() {
+    let asked = Arc::new(Mutex::new(0));
+    let (listener, count) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Arc::clone(&asked));
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            *count.lock().unwrap() += 1;
+        }
+    });
+    let own = key("a");
+    let set = jwks(&[&own]);
+    let other = set.clone();
+    let server = Issuer::start(move |_| whole(set.clone())).await;
+    let upstream = Upstream::answering(move |_| response("200 OK", &[], other.as_bytes())).await;
+    let folder = folder();
+    let lines = format!(
+        "authorization_server:\n  issuer: https://idp.example/oauth2/token\n  overlay: true\n  \
+         endpoints: {{ token: [/oauth2/token], jwks: /oauth2/jwks }}\n\
+         trusted_token_issuers:\n  - name: partner\n    issuer: https://partner.example\n    \
+         jwks_endpoint: {}\n",
+        server.url("/jwks")
+    );
+    let config = write(folder.path(), &upstream.url(), &lines);
+    let mut serving = command(folder.path(), &["serve", "--config", config.to_str().unwrap()]);
+    for name in ["http_proxy", "https_proxy", "all_proxy"] {
+        serving.env(name, &proxy).env(name.to_uppercase(), &proxy);
+    }
+    for name in ["no_proxy", "NO_PROXY", "REQUEST_METHOD"] {
+        serving.env_remove(name);
+    }
+    let process = Process::of(serving.spawn().unwrap()).await;
+    // An issuer's keys, the upstream's document, and a request that passes.
+    server.asked_times(1).await;
+    for path in ["/oauth2/jwks", "/x"] {
+        let answer = Connection::open(process.address).await.request(get(path, "")).await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+    assert!(upstream.requests().len() >= 2);
+    assert_eq!(*asked.lock().unwrap(), 0);
 }
 
 #[tokio::test]
@@ -217,6 +262,13 @@ async fn keys_that_cannot_be_used_do_not_spoil_a_set() {
 
 /// A certificate authority and a server certificate of its for `name`.
 fn certificates(name: &str) -> (CertificateDer<'static>, TlsAcceptor) {
+    certificates_with(name, |_| {})
+}
+
+fn certificates_with(
+    name: &str,
+    change: impl FnOnce(&mut CertificateParams),
+) -> (CertificateDer<'static>, TlsAcceptor) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.distinguished_name = DistinguishedName::new();
@@ -225,7 +277,8 @@ fn certificates(name: &str) -> (CertificateDer<'static>, TlsAcceptor) {
     let root = authority.self_signed(&authority_key).unwrap();
     let authority = rcgen::Issuer::new(authority, authority_key);
     let server_key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let mut server = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    change(&mut server);
     let server = server.signed_by(&server_key, &authority).unwrap();
     let private = PrivateKeyDer::try_from(server_key.serialize_der()).unwrap();
     let tls = rustls::ServerConfig::builder()
@@ -259,6 +312,27 @@ async fn tls_is_held_to_the_configured_roots_and_the_name() {
         assert_eq!(status.last_error.as_deref(), Some(untrusted));
     }
     assert_eq!((server.count(), misnamed.count()), (1, 0));
+}
+
+/// RFC 5280 §4.1.2.5.
+#[tokio::test]
+async fn a_certificate_out_of_its_time_is_none() {
+    let set = jwks(&[&key("a")]);
+    let years: [(i32, i32, bool); 3] =
+        [(2020, 2090, true), (2020, 2021, false), (2080, 2090, false)];
+    for (from, to, is_good) in years {
+        let (root, tls) = certificates_with("127.0.0.1", |server| {
+            server.not_before = rcgen::date_time_ymd(from, 1, 1);
+            server.not_after = rcgen::date_time_ymd(to, 1, 1);
+        });
+        let set = set.clone();
+        let server = Issuer::start_tls(tls, move |_| whole(set.clone())).await;
+        let (.., status, _) = after_first_fetch(tls_endpoint(server.url("/"), root)).await;
+        let state = if is_good { KeyState::Fresh } else { KeyState::Unavailable };
+        assert_eq!(status.state, state, "{from} to {to}");
+        assert_eq!(status.last_error.is_some_and(|error| error.contains("TLS")), !is_good);
+        assert_eq!(server.count(), usize::from(is_good));
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ mod secrecy;
 #[path = "../store/servers.rs"]
 mod servers;
 mod setting;
+mod signing_keys;
 mod store;
 mod store_life;
 mod support;

@@ -129,6 +129,7 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
             read_timeout: Duration::from_secs(30),
         },
         overlay: false,
+        upstream_jwks: None,
         endpoints: Endpoints {
             token: vec!["/oauth2/token".to_owned()],
             jwks: None,

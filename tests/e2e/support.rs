@@ -389,7 +389,9 @@ pub fn write(folder: &Path, upstream: &str, more: &str) -> PathBuf {
     if !has("admin:") {
         text += "admin: { address: 127.0.0.1:0 }\n";
     }
-    text += "signing_keys: [{ algorithm: ES256, private_key: { file: signing.pem } }]\n";
+    if !has("signing_keys:") {
+        text += "signing_keys: [{ algorithm: ES256, private_key: { file: signing.pem } }]\n";
+    }
     text += more;
     let path = folder.join("cambio.yaml");
     std::fs::write(&path, text).unwrap();

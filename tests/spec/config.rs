@@ -147,6 +147,34 @@ fn a_listeners_certificate_and_key_belong_together() {
 }
 
 #[test]
+fn the_upstreams_keys_come_from_where_nobody_changes_them_and_go_somewhere() {
+    const AT: &str = "authorization_server.upstream_jwks";
+    let with = |jwks: &str| format!("overlay: true\n  upstream_jwks: {jwks}");
+    let loaded = |jwks: &str| load(changed("overlay: false", &with(jwks))).unwrap().0.upstream_jwks;
+    let keys = "https://keys.example/jwks";
+    assert_eq!(loaded(keys).unwrap().url.as_str(), keys);
+    let detailed = loaded("{ url: \"https://keys.example/jwks\", ca: { file: ca.pem } }").unwrap();
+    assert_eq!((detailed.url.as_str(), detailed.ca.unwrap().len()), (keys, 1));
+    assert!(loaded("http://127.0.0.1:9001/jwks").is_some());
+    // Of our own origin another path is another document.
+    assert!(loaded("https://idp.example.com/oauth2/other").is_some());
+    let own = "is what Cambio itself answers";
+    for (to, part) in [
+        (with("§http://keys.example/jwks"), "plain http off loopback"),
+        (with("§https://idp.example.com/oauth2/jwks"), own),
+        (with("§https://idp.example.com:443/oauth2/jwks?x"), own),
+        (with("§https://keys.example/jwks").replace("true", "false"), "needs `overlay: true`"),
+    ] {
+        each_of("overlay: false", AT, &[(&to, "", part)]);
+    }
+    let (from, to) = (
+        "overlay: false\n  endpoints:\n    token: [/oauth2/token]\n    jwks: /oauth2/jwks",
+        "overlay: true\n  upstream_jwks: §https://keys.example/jwks\n  endpoints:\n    token: [/oauth2/token]",
+    );
+    each_of(from, AT, &[(to, "", "needs `endpoints.jwks`")]);
+}
+
+#[test]
 fn the_authorization_server_has_a_url_and_plain_paths() {
     each(
         Severity::Fault,

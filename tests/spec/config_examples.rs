@@ -35,6 +35,7 @@ fn the_minimal_configuration_loads() {
     let config = load("minimal.yaml");
     assert!(matches!(config.trusted_token_issuers[0].source, KeySource::Endpoint(_)));
     assert!(config.policy.application("portal").is_some());
+    assert!(config.admin.address.ip().is_loopback());
 }
 
 #[test]

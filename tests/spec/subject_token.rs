@@ -96,6 +96,7 @@ fn the_header_is_held_to_the_rules() {
         ("enc", json!("A128GCM")),
         ("cty", json!("JWT")),
         ("cty", json!("jwt")),
+        ("cty", json!("application/JWT")),
         ("cty", json!(1)),
         ("alg", json!(null)),
         ("alg", json!(["ES256"])),
@@ -786,7 +787,10 @@ fn a_certificates_key_is_what_its_algorithm_says() {
 }
 
 /// A self-signed certificate over the partner's key.
-fn certificate(algorithm: Algorithm, change: impl FnOnce(&mut rcgen::CertificateParams)) -> String {
+pub fn certificate(
+    algorithm: Algorithm,
+    change: impl FnOnce(&mut rcgen::CertificateParams),
+) -> String {
     certificate_of(forge(algorithm), change)
 }
 

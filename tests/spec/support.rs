@@ -186,6 +186,7 @@ pub fn mapping(minted: &str, subject: &str) -> ClaimMapping {
 }
 
 /// Everything that an exchange needs. A new one is valid throughout.
+#[derive(Clone)]
 pub struct Exchange {
     pub forge: &'static Forge,
     pub header: Value,

@@ -148,6 +148,7 @@ impl Said {
     pub fn of(purpose: Purpose, status: u16, body: &[u8]) -> Self {
         let member = |name: &str| json::parse_object(body).ok()?.remove(name);
         match status {
+            200 if member("error").is_some() || is_page(body) => Self::Other,
             200 if purpose == Purpose::Revocation => Self::Revoked,
             200 => match member("active") {
                 Some(Value::Bool(true)) => Self::Active,
@@ -169,6 +170,13 @@ impl Said {
             _ => Self::Other,
         }
     }
+}
+
+/// Whether a body is a page for people, such as one to log in at: with a 200 it may be all that a server
+/// says to wrong credentials. Otherwise it is of no matter what stands there (RFC 7009 §2.2).
+fn is_page(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.trim_ascii_start().first() == Some(&b'<')
 }
 
 /// Who a caller says it is, in the one way that somebody else can prove.

@@ -205,6 +205,7 @@ impl Answer {
     }
 }
 
+/// Whether the body of a 200 is what such an endpoint answers.
 fn is_answer(purpose: Purpose, body: &[u8]) -> bool {
     match (purpose, json::parse_object(body)) {
         (_, Ok(members)) if members.contains_key("error") => false,

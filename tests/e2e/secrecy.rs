@@ -35,7 +35,11 @@ const CANARIES: [&str; 11] = [
 ];
 
 async fn exchange(address: SocketAddr, secret: &str, token: &str) -> Value {
-    let basic = STANDARD.encode(format!("portal:{secret}"));
+    exchange_as("portal", address, secret, token).await
+}
+
+async fn exchange_as(client_id: &str, address: SocketAddr, secret: &str, token: &str) -> Value {
+    let basic = STANDARD.encode(format!("{client_id}:{secret}"));
     let fields = format!("Authorization: Basic {basic}\r\nCookie: s=canary-cookie\r\n");
     let body = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
@@ -76,6 +80,7 @@ async fn nothing_secret_is_ever_said() {
         "/oauth2/introspect" | "/oauth2/revoke" if holds_jwt(&request.body) => {
             response("400 Bad Request", &[], br#"{"error":"unsupported_token_type"}"#)
         }
+        "/oauth2/revoke" => response("200 OK", &[("Set-Cookie", "s=canary-set-cookie")], b""),
         "/oauth2/introspect" => {
             let set_cookie = [("Set-Cookie", "s=canary-set-cookie")];
             response("200 OK", &set_cookie, br#"{"active":false}"#)
@@ -94,6 +99,7 @@ applications:
     client_secret: {{ file: secret }}
     type: traditional_web
     allowed_grant_types: ["urn:ietf:params:oauth:grant-type:token-exchange", refresh_token]
+  - {{ client_id: "*", authentication: upstream }}
 "#,
         issuer.issuer(),
         issuer.jwks_url(),
@@ -141,6 +147,15 @@ applications:
     let forged = format!("{}A", &good[..good.len() - 4]);
     assert_eq!(exchange(address, SECRET, &forged).await["error"], "invalid_request");
     assert_eq!(exchange(address, "canary-wrong-secret", &good).await["error"], "invalid_client");
+    // The upstream says yes to whatever is tried, so that it is not believed.
+    let vouched = exchange_as("canary-caller", address, "canary-secret-at-the-upstream", &good);
+    assert_eq!(vouched.await["error"], "temporarily_unavailable");
+    let mut guesses = (0..1000).map(|guess| format!("canary-wrong-secret-{guess}"));
+    let is_throttled = async |guess: String| {
+        let answer = exchange(address, &guess, &good).await;
+        answer["error_description"].as_str().unwrap().contains("too often")
+    };
+    while !is_throttled(guesses.next().expect("guesses are not limited")).await {}
     for target in ["/a?token=canary-query", "/broken", "/gone"] {
         let fields = "Authorization: Bearer canary-bearer\r\nCookie: s=canary-cookie\r\n";
         let request = post(target, fields, "password=canary-body");
@@ -168,6 +183,7 @@ applications:
         "audience_mismatch",
         "signature_invalid",
         "client_secret_wrong",
+        "client_throttled",
         "refresh_other_client",
         "upstream_unavailable",
     ] {

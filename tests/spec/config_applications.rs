@@ -186,12 +186,12 @@ fn the_upstream_vouches_for_clients_without_a_secret_here() {
                 "the upstream knows this client's secret: remove it here",
             ),
             (
-                "- client_id: svc1\n    authentication: upstream\n    §type: mobile",
+                "- client_id: svc1\n    authentication: upstream\n    type: §mobile",
                 ".type",
                 "is public, so that the upstream can't vouch for it",
             ),
             (
-                "- client_id: svc1\n    authentication: upstream\n    §type: single_page",
+                "- client_id: svc1\n    authentication: upstream\n    type: §single_page",
                 ".type",
                 "is public, so that the upstream can't vouch for it",
             ),
@@ -269,7 +269,7 @@ fn wrong_secrets_are_limited_within_bounds() {
         let limits = load(changed(LIMITS, to)).unwrap().0.limits.failed_authentications;
         (limits.client_and_address, limits.client, limits.address)
     };
-    assert_eq!(of(LIMITS), (10, 100, 1000));
+    assert_eq!(of(LIMITS), (20, 200, 2000));
     let given = "limits: { failed_authentications: { per_client_and_address: 1, per_client: 2, per_address: 1000000 } }";
     assert_eq!(of(given), (1, 2, 1_000_000));
 }

@@ -120,7 +120,7 @@ proptest! {
 fn an_answer_says_what_it_says_and_no_more() {
     use Purpose::{Introspection, Revocation};
     let unsupported: &[u8] = br#"{"error":"unsupported_token_type","error_description":"x"}"#;
-    let cases: [(Purpose, u16, &[u8], Said); 34] = [
+    let cases: [(Purpose, u16, &[u8], Said); 40] = [
         (Introspection, 200, br#"{"active":false}"#, Said::Inactive),
         (Introspection, 200, b" { \"x\": [1], \"active\" : false }\n", Said::Inactive),
         (Introspection, 200, br#"{"active":true,"sub":"a"}"#, Said::Active),
@@ -151,6 +151,12 @@ fn an_answer_says_what_it_says_and_no_more() {
         (Introspection, 599, b"", Said::Down),
         (Revocation, 200, b"", Said::Revoked),
         (Revocation, 200, br#"{"active":true}"#, Said::Revoked),
+        (Introspection, 200, br#"{"active":false,"error":"x"}"#, Said::Other),
+        (Revocation, 200, b"{}", Said::Revoked),
+        (Revocation, 200, br#"{"error":"invalid_client"}"#, Said::Other),
+        (Revocation, 200, b"OK", Said::Revoked),
+        (Revocation, 200, b"<form action=/login>", Said::Other),
+        (Revocation, 200, b"\xef\xbb\xbf\r\n <!DOCTYPE html>", Said::Other),
         (Revocation, 202, b"", Said::Other),
         (Revocation, 400, unsupported, Said::TokenUnsupported),
         (Revocation, 404, b"", Said::NoEndpoint),

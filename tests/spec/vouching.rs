@@ -184,9 +184,9 @@ proptest! {
         in_body in any::<bool>(),
     ) {
         let spelled: String = id.char_indices().map(|(at, c)| {
-            let c = if upper >> at % 8 & 1 == 1 { c.to_ascii_uppercase() } else { c };
+            let c = if (upper >> (at % 8)) & 1 == 1 { c.to_ascii_uppercase() } else { c };
             let percent = if again { "%25" } else { "%" };
-            if coded >> at % 8 & 1 == 1 { format!("{percent}{:02x}", c as u32) } else { c.to_string() }
+            if (coded >> (at % 8)) & 1 == 1 { format!("{percent}{:02x}", c as u32) } else { c.to_string() }
         }).collect();
         let name = format!("{before}{spelled}{after}");
         let [_, any] = estates();

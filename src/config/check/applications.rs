@@ -143,6 +143,7 @@ impl Check<'_> {
             self.grant_types(node, raw)
         };
         if kind == Some(ApplicationType::SinglePage)
+            && raw.allowed_grant_types.is_some()
             && grant_types
                 .as_ref()
                 .is_some_and(|types| types.iter().any(|own| own == grant_type::TOKEN_EXCHANGE))
@@ -154,7 +155,10 @@ impl Check<'_> {
             );
         }
         let authentication = if is_upstream {
-            if given(&raw.authentication).is_some() {
+            // Where it was not meant, that is told, and nothing else.
+            if given(&raw.authentication)
+                .is_some_and(|(_, one)| *one == RawAuthentication::Upstream)
+            {
                 self.no_secret(raw, kind);
             }
             Authentication::Upstream

@@ -153,9 +153,9 @@ impl Check<'_> {
             u32::try_from(number).unwrap_or(u32::MAX)
         };
         GuessLimits {
-            client_and_address: number(limits.map(|one| &one.per_client_and_address), 10),
-            client: number(limits.map(|one| &one.per_client), 100),
-            address: number(limits.map(|one| &one.per_address), 1000),
+            client_and_address: number(limits.map(|one| &one.per_client_and_address), 20),
+            client: number(limits.map(|one| &one.per_client), 200),
+            address: number(limits.map(|one| &one.per_address), 2000),
         }
     }
 }

@@ -278,13 +278,13 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields)]
 #[expect(clippy::struct_field_names, reason = "they are the names of the settings")]
 pub(super) struct FailedAuthentications {
-    /// Of one client, from one address (of IPv6: from one /64). Default: 10.
+    /// Of one client, from one address (of IPv6: from one /64). Default: 20.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) per_client_and_address: Maybe<usize>,
-    /// Of one client, from wherever. Default: 100.
+    /// Of one client, from wherever. Default: 200.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) per_client: Maybe<usize>,
-    /// From one address, which may be that of a load balancer. Default: 1000.
+    /// From one address, which may be that of a load balancer. Default: 2000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) per_address: Maybe<usize>,
 }

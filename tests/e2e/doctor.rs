@@ -440,3 +440,97 @@ async fn a_clock_that_is_five_minutes_off_is_told_with_its_way() {
     report.has("warning", "clock", "upstream", " s behind ours");
     report.has("ok", "clock", "issuer partner", "agrees with ours");
 }
+
+/// A self-signed certificate that is valid up to so many days from now, and its key.
+fn certificate(days: u64) -> (String, String) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let end = cambio::clock::now().as_secs() + days * 86_400;
+    let end = jiff::Timestamp::from_second(i64::try_from(end).unwrap()).unwrap();
+    let end = end.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let (month, day) = (u8::try_from(end.month()).unwrap(), u8::try_from(end.day()).unwrap());
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(end.year().into(), month, day);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+fn with_tls(text: &str) -> String {
+    let tls = "tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\nadmin:";
+    text.replacen(" }]\nadmin:", &format!(", {tls}"), 1)
+}
+
+fn write_certificate(folder: &Path, days: u64) {
+    let (certificate, key) = certificate(days);
+    write_private(&folder.join("tls.crt"), &certificate);
+    write_private(&folder.join("tls.key"), &key);
+}
+
+#[tokio::test]
+async fn a_listeners_certificate_is_the_configured_one_and_lasts() {
+    let mut estate = Estate::new().await;
+    let address = estate.clients.address().to_string();
+    write_certificate(estate.folder.path(), 400);
+    estate.write(|text| with_tls(&text));
+    estate.run().await;
+    let report = estate.examine().await;
+    report.has("ok", "listener", &address, "answers by https");
+    report.has("ok", "certificate", &address, "the listener's is valid until ");
+    report.has("ok", "token", "", "a freshly minted token verifies");
+    // On disk there is another one by now, which also ends soon.
+    write_certificate(estate.folder.path(), 20);
+    let report = estate.examine().await;
+    report.has("fault", "listener", &address, "is not the configured one");
+    report.has("warning", "certificate", &address, "the listener's expires at ");
+    report.has_no_other(&["listener", "certificate"]);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_had_is_a_fault() {
+    let estate = Estate::new().await;
+    let nobody = Reservation::make().unwrap();
+    let redis = format!("store: {{ redis: {{ url: \"redis://{}\" }} }}\n", nobody.address());
+    estate.write(|text| text + &redis);
+    let report = estate.examine().await;
+    report.has("fault", "store", "", &format!("the store at {}", nobody.address()));
+    // Somebody else has the folder.
+    let folder = estate.folder.path().join("state");
+    let held = cambio::store::embedded::Embedded::open(&folder, Duration::ZERO).await.unwrap();
+    estate.write(|text| text);
+    let report = estate.examine().await;
+    report.has("fault", "store", "", "another process holds it");
+    cambio::store::Store::close(&held).await;
+    let report = estate.examine().await;
+    report.has("ok", "store", "", "can be opened, and answers");
+}
+
+#[tokio::test]
+async fn a_partners_certificate_that_ends_soon_is_told_ahead() {
+    for (days, level, said) in [
+        (400, "ok", "1 keys in the configuration, certified until "),
+        (20, "warning", "its certificate expires at "),
+    ] {
+        let estate = Estate::new().await;
+        let (certificate, _) = certificate(days);
+        write_private(&estate.folder.path().join("partner.pem"), &certificate);
+        let jwks = format!("jwks_endpoint: {}", estate.partner.jwks_url());
+        estate.write(|text| text.replace(&jwks, "certificate: { file: partner.pem }"));
+        estate.examine().await.has(level, "issuer", "partner", said);
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_is_discovered_as_it_is_when_serving() {
+    let estate = Estate::new().await;
+    let jwks = format!("jwks_endpoint: {}", estate.partner.jwks_url());
+    estate.write(|text| text.replace(&jwks, "discovery: true"));
+    estate.examine().await.has("ok", "issuer", "partner", "1 usable keys at ");
+    // The metadata say that it is another one.
+    let partner = estate.partner.issuer().to_owned();
+    let other = partner.replace("127.0.0.1", "localhost");
+    estate.write(|text| {
+        text.replace(&jwks, "discovery: true")
+            .replace(&format!("issuer: {partner},"), &format!("issuer: \"{other}\","))
+    });
+    let report = estate.examine().await;
+    report.has("fault", "issuer", "partner", "the metadata names another issuer");
+}

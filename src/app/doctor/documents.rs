@@ -22,30 +22,40 @@ const KEYS: &str = "keys";
 const TOKEN: &str = "token";
 
 pub(super) async fn look(config: &Config, front: &Front, upstream: &Upstream) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (path, direct) in &upstream.metadata {
-        let direct = direct.as_ref().ok().map(|seen| seen.body.as_slice());
-        let wrong = |body: &[u8]| overlay::of_metadata(body, config);
-        match front.document(path).await {
-            Some(Ok(seen)) => {
-                findings.extend(metadata(config, path, &seen.body, direct));
-            }
-            Some(Err(error)) => findings.push(not_had(METADATA, path, error, direct.is_some())),
-            // Nobody listens: what can be told is told of the identity provider's own.
-            None => findings.extend(
-                direct
-                    .map(wrong)
-                    .unwrap_or_default()
-                    .iter()
-                    .map(|wrong| told(METADATA, path, wrong)),
-            ),
+    let all_metadata = async {
+        let mut findings = Vec::new();
+        for (path, direct) in &upstream.metadata {
+            let direct = direct.as_ref().ok().map(|seen| seen.body.as_slice());
+            findings.extend(metadata_at(config, front, path, direct).await);
+        }
+        findings
+    };
+    let all_keys = async {
+        let Some(path) = &config.endpoints.jwks else { return Vec::new() };
+        let direct = upstream.keys.as_ref().filter(|_| config.overlay);
+        keys(config, front, path, direct).await
+    };
+    let (mut findings, keys) = tokio::join!(all_metadata, all_keys);
+    findings.extend(keys);
+    findings
+}
+
+/// `direct` is the identity provider's own document.
+async fn metadata_at(
+    config: &Config,
+    front: &Front,
+    path: &str,
+    direct: Option<&[u8]>,
+) -> Vec<Finding> {
+    match front.document(path).await {
+        Some(Ok(seen)) => metadata(config, path, &seen.body, direct),
+        Some(Err(error)) => vec![not_had(METADATA, path, error, direct.is_some())],
+        // Nobody listens: what can be told is told of the identity provider's own.
+        None => {
+            let wrong = direct.map(|direct| overlay::of_metadata(direct, config));
+            wrong.unwrap_or_default().iter().map(|wrong| told(METADATA, path, wrong)).collect()
         }
     }
-    if let Some(path) = &config.endpoints.jwks {
-        let direct = upstream.keys.as_ref().filter(|_| config.overlay);
-        findings.extend(keys(config, front, path, direct).await);
-    }
-    findings
 }
 
 /// What was found of a document, with what to do.

@@ -42,18 +42,24 @@ pub(super) async fn look(config: &Config) -> Upstream {
     };
     let origin = config.upstream.url.origin().ascii_serialization();
     let ask = async |path: &str| inquirer.document(&at(path)).await;
-    let mut metadata = Vec::new();
-    for path in &config.endpoints.metadata {
-        metadata.push((path.clone(), ask(path).await));
-    }
-    let keys = match (&config.upstream_jwks, &config.endpoints.jwks) {
-        (Some(endpoint), _) => Some(endpoint_document(endpoint).await),
-        (None, Some(path)) => Some(ask(path).await),
-        (None, None) => None,
+    let documents = async {
+        let mut metadata = Vec::new();
+        for path in &config.endpoints.metadata {
+            metadata.push((path.clone(), ask(path).await));
+        }
+        metadata
     };
-    let own = || metadata.iter().map(|(_, seen)| seen.clone());
+    let keys = async {
+        match (&config.upstream_jwks, &config.endpoints.jwks) {
+            (Some(endpoint), _) => Some(endpoint_document(endpoint).await),
+            (None, Some(path)) => Some(ask(path).await),
+            (None, None) => None,
+        }
+    };
+    let (metadata, keys) = tokio::join!(documents, keys);
     let own_keys = keys.clone().filter(|_| config.upstream_jwks.is_none());
-    let mut answers: Vec<Result<Seen, KeyError>> = own().chain(own_keys).collect();
+    let documents = metadata.iter().map(|(_, seen)| seen.clone());
+    let mut answers: Vec<Result<Seen, KeyError>> = documents.chain(own_keys).collect();
     if answers.is_empty() {
         answers.push(ask("/").await);
     }
@@ -72,8 +78,8 @@ pub(super) async fn look(config: &Config) -> Upstream {
             ours: clock::now(),
             tolerance: TOLERANCE,
             consequence: [
-                "relying parties with a right clock may take the one's tokens for ones of the future",
-                "the one's tokens live shorter or longer than the other's",
+                "who goes by our time takes its tokens for issued in the future",
+                "for who goes by our time, its tokens end early",
             ],
         })
     });
@@ -85,7 +91,7 @@ fn unreachable_for(error: KeyError, origin: &str) -> Finding {
     let advice = match error {
         KeyError::Status(status) if status < 500 => {
             // It is there; what is wrong with its documents is told where they are looked at.
-            return Finding::ok(CHECK, origin, format!("answers, with {error}"));
+            return Finding::ok(CHECK, origin, format!("answers ({error})"));
         }
         KeyError::Redirect | KeyError::Encoded => return Finding::ok(CHECK, origin, "answers"),
         KeyError::Tls => {

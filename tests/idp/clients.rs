@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::provider::ISSUER;
+use crate::relying::LIBRARIES;
 use crate::software::{complete, run};
 use crate::stage::{AUDIENCE, CLIENT_ID, CLIENT_SECRET, SCOPE, Stage};
 
@@ -13,8 +13,8 @@ fn assert_exchanged(stage: &Stage, answer: &Value) {
     assert_eq!(answer["token_type"].as_str().unwrap().to_lowercase(), "bearer");
     assert_eq!(answer["scope"], SCOPE);
     let token = answer["access_token"].as_str().unwrap();
-    for library in ["verify_pyjwt.py", "verify_jose.mjs"] {
-        let verified = run(library, &[&stage.metadata(), ISSUER, AUDIENCE, token]);
+    for library in LIBRARIES {
+        let verified = run(library, &[&stage.issuer(), AUDIENCE, token]);
         let [verified] = verified.as_slice() else { panic!("{library}: {verified:?}") };
         assert_eq!(verified["header"]["typ"], "at+jwt", "{library}");
         assert_eq!(verified["claims"]["sub"], "alice", "{library}");

@@ -1,7 +1,6 @@
 //! Glewlwyd as the identity provider: written in C, with a database, and strict in its own way.
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,11 +11,10 @@ use reqwest::header::{CONTENT_TYPE, COOKIE, SET_COOKIE};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::front::Facts;
-use crate::software::{complete, glewlwyd};
+use crate::idp::Facts;
+use crate::port::Port;
+use crate::software::{GLEWLWYD, complete, idps};
 
-/// The `iss` of its tokens. It has a path.
-const ISSUER: &str = "https://idp.example/api/oidc";
 /// Where Debian's package keeps what the database begins with.
 const SCHEMA: &str = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
 /// How long it may take to listen.
@@ -27,85 +25,67 @@ const CLIENTS: [&str; 3] = ["svc1", "api", "stranger"];
 /// A running glewlwyd with a database of its own. Both end when it is dropped.
 pub struct Glewlwyd {
     process: Child,
-    port: u16,
-    _folder: TempDir,
+    port: Port,
+    folder: TempDir,
+    facts: Facts,
 }
 
 impl Drop for Glewlwyd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.go_down();
     }
 }
 
 impl Glewlwyd {
-    /// With clients, and `alice` as a user.
-    pub async fn start() -> Self {
-        // Somebody else may take the port before it does.
-        for _ in 0..5 {
-            if let Some(running) = Self::listen().await {
-                running.furnish().await;
-                return running;
-            }
-        }
-        panic!("glewlwyd found no port to listen on");
+    /// With clients, and `alice` as a user. Whoever calls it knows it as `public`.
+    pub async fn start(public: &str) -> Self {
+        let (port, folder) = (Port::reserve(), TempDir::new().unwrap());
+        let mut schema = Command::new("sqlite3");
+        schema.arg(folder.path().join("glewlwyd.db")).arg(format!(".read {SCHEMA}"));
+        let text = configuration(port.number(), folder.path(), public);
+        std::fs::write(folder.path().join("glewlwyd.conf"), text).unwrap();
+        let process = tokio::task::block_in_place(|| {
+            idps();
+            complete(schema);
+            spawn(folder.path())
+        });
+        let facts = facts(port.origin(), public);
+        let mut running = Self { process, port, folder, facts };
+        running.listens().await;
+        running.furnish().await;
+        running
     }
 
-    async fn listen() -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let database = folder.path().join("glewlwyd.db");
-        let mut schema = Command::new("sqlite3");
-        schema.arg(&database).arg(format!(".read {SCHEMA}"));
-        let config = folder.path().join("glewlwyd.conf");
-        std::fs::write(&config, configuration(port, folder.path())).unwrap();
-        let process = tokio::task::block_in_place(|| {
-            let program = glewlwyd();
-            complete(schema);
-            Command::new(program)
-                .arg(format!("--config-file={}", config.display()))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        });
-        let mut running = Self { process, port, _folder: folder };
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub fn go_down(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts again on the same port, with the same database.
+    pub async fn come_up(&mut self) {
+        self.process = spawn(self.folder.path());
+        self.listens().await;
+    }
+
+    async fn listens(&mut self) {
         let began = Instant::now();
         let http = reqwest::Client::new();
-        while http.get(format!("{}/config", running.origin())).send().await.is_err() {
-            if running.process.try_wait().unwrap().is_some() {
-                return None;
-            }
+        while http.get(format!("{}/config", self.port.origin())).send().await.is_err() {
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "glewlwyd ended at once: {ended:?}");
             assert!(began.elapsed() < STARTING, "glewlwyd does not come up");
             tokio::task::yield_now().await;
-        }
-        Some(running)
-    }
-
-    pub fn origin(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    pub fn facts(&self) -> Facts {
-        Facts {
-            origin: self.origin(),
-            issuer: ISSUER,
-            token: "/api/oidc/token",
-            jwks: "/api/oidc/jwks",
-            metadata: "/api/oidc/.well-known/openid-configuration",
-            introspection: "/api/oidc/introspect",
-            revocation: "/api/oidc/revoke",
-            application: CLIENTS[0],
-            resource_server: CLIENTS[1],
-            stranger: CLIENTS[2],
         }
     }
 
     /// As its administrator does in the browser.
     async fn furnish(&self) {
         let http = reqwest::Client::new();
-        let api = |path: &str| format!("{}/api/{path}", self.origin());
+        let api = |path: &str| format!("{}/api/{path}", self.port.origin());
         let login = json!({"username": "admin", "password": "password"}).to_string();
         let request = http.post(api("auth/")).header(CONTENT_TYPE, "application/json").body(login);
         let answer = request.send().await.unwrap();
@@ -121,7 +101,8 @@ impl Glewlwyd {
             "username": "alice", "name": "Alice", "email": "alice@example.test",
             "password": "alicepassword", "scope": ["g_profile", "openid", "svc"], "enabled": true,
         });
-        let mut all = vec![("scope/", scope), ("mod/plugin/", plugin()), ("user/", alice)];
+        let mut all =
+            vec![("scope/", scope), ("mod/plugin/", plugin(&self.facts.issuer)), ("user/", alice)];
         all.extend(CLIENTS.map(|name| ("client/", client(name))));
         for (path, value) in all {
             let request = http.post(api(path)).header(COOKIE, &cookie);
@@ -133,12 +114,39 @@ impl Glewlwyd {
     }
 }
 
-fn configuration(port: u16, folder: &Path) -> String {
+fn spawn(folder: &Path) -> Child {
+    Command::new(GLEWLWYD)
+        .arg(format!("--config-file={}", folder.join("glewlwyd.conf").display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn facts(origin: String, public: &str) -> Facts {
+    Facts {
+        origin,
+        issuer: format!("{public}/api/oidc"),
+        token: "/api/oidc/token",
+        jwks: "/api/oidc/jwks",
+        metadata: "/api/oidc/.well-known/openid-configuration",
+        introspection: "/api/oidc/introspect",
+        revocation: "/api/oidc/revoke",
+        application: CLIENTS[0],
+        by_post: CLIENTS[0],
+        resource_server: CLIENTS[1],
+        stranger: CLIENTS[2],
+        audience: "svc",
+    }
+}
+
+fn configuration(port: u16, folder: &Path, public: &str) -> String {
     let folder = folder.display();
     let mut text = format!(
         r#"port={port}
 bind_address="127.0.0.1"
-external_url="https://idp.example"
+external_url="{public}"
 login_url="login.html"
 api_prefix="api"
 log_mode="file"
@@ -168,7 +176,7 @@ database = {{ type = "sqlite3"; path = "{folder}/glewlwyd.db"; }};
     text
 }
 
-fn plugin() -> Value {
+fn plugin(issuer: &str) -> Value {
     let private = generate_pem(Algorithm::RS256).unwrap();
     let public = rcgen::KeyPair::from_pem(&private).unwrap();
     let public = rcgen::PublicKeyData::subject_public_key_info(&public);
@@ -176,7 +184,7 @@ fn plugin() -> Value {
     json!({
         "module": "oidc", "name": "oidc", "display_name": "OIDC", "order_by": 0, "enabled": true,
         "parameters": {
-            "iss": ISSUER,
+            "iss": issuer,
             "subject-type": "public",
             "jwt-type": "rsa",
             "jwt-key-size": "256",

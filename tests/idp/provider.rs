@@ -3,42 +3,41 @@
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
-use crate::front::Facts;
+use crate::idp::Facts;
+use crate::port::Port;
 use crate::software::{node, tree};
 
-/// The `issuer` of its metadata and the `iss` of its tokens.
-pub const ISSUER: &str = "https://idp.example";
 /// What its tokens are for.
-pub const AUDIENCE: &str = "urn:example:legacy-api";
-/// The key that it signs with.
-pub const KID: &str = "oidc-provider-1";
-/// Its clients, one for each way of authenticating. A secret is the name with `-secret`.
-pub const BY_BASIC: &str = "by-basic";
-pub const BY_POST: &str = "by-post";
+const AUDIENCE: &str = "urn:example:legacy-api";
 
 /// A running oidc-provider. It ends when it is dropped.
 pub struct Provider {
     process: Child,
     commands: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
-    port: u16,
+    _port: Port,
+    facts: Facts,
 }
 
 impl Provider {
-    pub fn start() -> Self {
-        Self::start_in(&[])
+    /// Whoever calls it knows it as `public`. Its access tokens are JWTs.
+    pub fn start(public: &str) -> Self {
+        Self::start_in(public, &[])
     }
 
     /// Its access tokens are opaque.
-    pub fn start_with_opaque_tokens() -> Self {
-        Self::start_in(&[("OPAQUE", "1")])
+    pub fn start_with_opaque_tokens(public: &str) -> Self {
+        Self::start_in(public, &[("OPAQUE", "1")])
     }
 
-    fn start_in(environment: &[(&str, &str)]) -> Self {
+    fn start_in(public: &str, environment: &[(&str, &str)]) -> Self {
+        let port = Port::reserve();
+        let facts = facts(port.origin(), public);
         tokio::task::block_in_place(|| {
             let mut process = node()
                 .arg(tree().join("tests/idp/oidc-provider/server.mjs"))
-                .env("ISSUER", ISSUER)
+                .env("ISSUER", public)
+                .env("PORT", port.number().to_string())
                 .env("NODE_ENV", "production")
                 .envs(environment.iter().copied())
                 .stdin(Stdio::piped())
@@ -47,30 +46,15 @@ impl Provider {
                 .spawn()
                 .unwrap();
             let commands = process.stdin.take().unwrap();
-            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-            let listening = lines.next().expect("oidc-provider ended at once").unwrap();
-            let port = listening.strip_prefix("listening ").unwrap().parse().unwrap();
-            Self { process, commands, lines, port }
+            let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            let mut running = Self { process, commands, lines, _port: port, facts };
+            running.hears("up");
+            running
         })
     }
 
-    pub fn facts(&self) -> Facts {
-        Facts {
-            origin: self.origin(),
-            issuer: ISSUER,
-            token: "/token",
-            jwks: "/jwks",
-            metadata: "/.well-known/openid-configuration",
-            introspection: "/token/introspection",
-            revocation: "/token/revocation",
-            application: BY_BASIC,
-            resource_server: "api",
-            stranger: "stranger",
-        }
-    }
-
-    pub fn origin(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// Closes its port and its connections.
@@ -86,8 +70,12 @@ impl Provider {
     fn tell(&mut self, command: &str) {
         tokio::task::block_in_place(|| {
             writeln!(self.commands, "{command}").unwrap();
-            assert_eq!(self.lines.next().unwrap().unwrap(), command);
+            self.hears(command);
         });
+    }
+
+    fn hears(&mut self, word: &str) {
+        assert_eq!(self.lines.next().expect("oidc-provider ended").unwrap(), word);
     }
 }
 
@@ -95,5 +83,22 @@ impl Drop for Provider {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+fn facts(origin: String, public: &str) -> Facts {
+    Facts {
+        origin,
+        issuer: public.to_owned(),
+        token: "/token",
+        jwks: "/jwks",
+        metadata: "/.well-known/openid-configuration",
+        introspection: "/token/introspection",
+        revocation: "/token/revocation",
+        application: "by-basic",
+        by_post: "by-post",
+        resource_server: "api",
+        stranger: "stranger",
+        audience: AUDIENCE,
     }
 }

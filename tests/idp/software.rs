@@ -34,11 +34,14 @@ fn home() -> &'static Path {
     HOME.get_or_init(|| set_up("clients").join("clients"))
 }
 
-/// The program of Debian's package.
-pub fn glewlwyd() -> &'static str {
+/// Programs of Debian's packages, which [`idps`] installs.
+pub const GLEWLWYD: &str = "glewlwyd";
+pub const APACHE: &str = "/usr/sbin/apache2";
+pub const APACHE_MODULES: &str = "/usr/lib/apache2/modules";
+
+pub fn idps() {
     static SET_UP: OnceLock<PathBuf> = OnceLock::new();
     SET_UP.get_or_init(|| set_up("idps"));
-    "glewlwyd"
 }
 
 pub fn node() -> Command {

@@ -16,7 +16,8 @@ use cambio::telemetry::metrics::Metrics;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::provider::{ISSUER, Provider};
+use crate::port::Port;
+use crate::provider::Provider;
 
 pub const CLIENT_ID: &str = "portal";
 pub const CLIENT_SECRET: &str = "correct horse: battery+staple%";
@@ -43,20 +44,16 @@ impl SigningKeys {
         let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), algorithm, None, None).unwrap();
         key.kid().to_owned()
     }
-
-    fn first(&self) -> String {
-        self.kid(self.0[0].0)
-    }
 }
 
-/// Everything that an exchange needs, on loopback.
+/// Everything that an exchange needs, on loopback. Cambio's address is the issuer.
 pub struct Stage {
-    pub provider: Provider,
-    pub http: reqwest::Client,
+    provider: Provider,
+    http: reqwest::Client,
+    port: Port,
     issuer: StandInIssuer,
     folder: TempDir,
     cambio: Running,
-    kid: String,
 }
 
 impl Stage {
@@ -67,72 +64,46 @@ impl Stage {
     pub async fn set_with(keys: &SigningKeys) -> Self {
         // Fails only where another test has done it already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let provider = Provider::start();
+        let port = Port::reserve();
+        let provider = Provider::start(&port.origin());
         let issuer = StandInIssuer::start(&[Algorithm::ES256]).await.unwrap();
         let folder = TempDir::new().unwrap();
         write(&folder, "portal.secret", CLIENT_SECRET);
-        let config = configure(&folder, &provider, &issuer, keys);
+        let config = configure(&folder, &provider, &issuer, keys, &port);
         let cambio = App::start(config, Arc::new(Metrics::new())).await.unwrap();
-        Self { provider, http: reqwest::Client::new(), issuer, folder, cambio, kid: keys.first() }
+        Self { provider, http: reqwest::Client::new(), port, issuer, folder, cambio }
     }
 
     /// Reloads Cambio, which has these keys then.
     pub async fn reload(&mut self, keys: &SigningKeys) {
-        let config = configure(&self.folder, &self.provider, &self.issuer, keys);
+        let config = configure(&self.folder, &self.provider, &self.issuer, keys, &self.port);
         self.cambio.reload(config).await.unwrap();
-        self.kid = keys.first();
     }
 
-    /// Cambio's key.
-    pub fn kid(&self) -> &str {
-        &self.kid
-    }
-
-    pub fn origin(&self) -> String {
-        format!("http://{}", self.cambio.addresses()[0])
+    pub fn issuer(&self) -> String {
+        self.port.origin()
     }
 
     /// The token endpoint.
     pub fn token(&self) -> String {
-        format!("{}/token", self.origin())
-    }
-
-    /// The metadata document.
-    pub fn metadata(&self) -> String {
-        format!("{}/.well-known/openid-configuration", self.origin())
+        format!("{}/token", self.port.origin())
     }
 
     /// A token of the trusted issuer that is good for an hour.
     pub fn subject_token(&self, subject: &str) -> String {
-        let claims = self.issuer.claims(subject, ISSUER, clock::now().as_secs());
+        let claims = self.issuer.claims(subject, &self.issuer(), clock::now().as_secs());
         self.issuer.mint(Algorithm::ES256, &claims).unwrap()
-    }
-
-    /// The form of an exchange of such a token.
-    pub fn exchange_form(&self, subject: &str) -> String {
-        url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
-            .append_pair("subject_token", &self.subject_token(subject))
-            .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
-            .finish()
-    }
-
-    /// A form for the token endpoint.
-    pub fn post(&self, form: &str) -> reqwest::RequestBuilder {
-        let request = self.http.post(self.token()).body(form.to_owned());
-        request.header("content-type", "application/x-www-form-urlencoded")
-    }
-
-    /// A JSON document.
-    pub async fn get(&self, path: &str) -> Value {
-        let answer = self.http.get(format!("{}{path}", self.origin())).send().await.unwrap();
-        assert_eq!(answer.status(), 200, "{path}");
-        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 
     /// Exchanges a token of the trusted issuer, and returns the minted one.
     pub async fn exchange(&self, subject: &str) -> String {
-        let request = self.post(&self.exchange_form(subject));
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+            .append_pair("subject_token", &self.subject_token(subject))
+            .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
+            .finish();
+        let request = self.http.post(self.token()).body(form);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
         let answer = request.basic_auth(CLIENT_ID, Some(CLIENT_SECRET)).send().await.unwrap();
         let status = answer.status();
         let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
@@ -155,6 +126,7 @@ fn configure(
     provider: &Provider,
     issuer: &StandInIssuer,
     keys: &SigningKeys,
+    port: &Port,
 ) -> Config {
     let mut signing_keys = String::new();
     for (algorithm, pem) in &keys.0 {
@@ -162,14 +134,15 @@ fn configure(
         writeln!(signing_keys, "  - algorithm: {algorithm}").unwrap();
         writeln!(signing_keys, "    private_key: {{ file: {algorithm}.pem }}").unwrap();
     }
-    let (upstream, partner) = (provider.origin(), issuer.issuer());
+    let (upstream, partner) = (&provider.facts().origin, issuer.issuer());
+    let (address, public) = (port.authority(), port.origin());
     let text = format!(
         "\
-listen: [{{ address: 127.0.0.1:0 }}]
+listen: [{{ address: {address} }}]
 admin: {{ address: 127.0.0.1:0 }}
 upstream: {{ url: {upstream} }}
 authorization_server:
-  issuer: {ISSUER}
+  issuer: {public}
   overlay: true
   endpoints:
     token: [/token]

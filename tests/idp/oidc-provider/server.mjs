@@ -1,8 +1,8 @@
-// A real identity provider, panva's oidc-provider, on a free loopback port.
+// A real identity provider, panva's oidc-provider, on loopback.
 //
-// usage: ISSUER=https://idp.example [OPAQUE=1] node server.mjs
-// With OPAQUE its access tokens are opaque, and otherwise JWTs.
-// Prints `listening PORT`. Commands on standard input, one a line, each answered by its own name:
+// usage: ISSUER=https://idp.example PORT=3000 [OPAQUE=1] node server.mjs
+// With OPAQUE its access tokens are opaque, and otherwise JWTs. Whoever logs in is who they say.
+// Prints `up` once it listens. Commands on standard input, one a line, each answered by its own name:
 // `down` closes the port and every connection, `up` listens again on the same port. Ends with its
 // standard input.
 import { generateKeyPairSync } from 'node:crypto';
@@ -17,10 +17,10 @@ const client = (id, method) => ({
   client_id: id,
   client_secret: `${id}-secret`,
   token_endpoint_auth_method: method,
-  grant_types: ['client_credentials'],
-  response_types: [],
-  redirect_uris: [],
-  scope: 'svc',
+  grant_types: ['client_credentials', 'authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  redirect_uris: ['http://127.0.0.1:9/cb'],
+  scope: 'openid offline_access svc',
 });
 
 const provider = new Provider(process.env.ISSUER, {
@@ -30,10 +30,12 @@ const provider = new Provider(process.env.ISSUER, {
     client('api', 'client_secret_basic'),
     client('stranger', 'client_secret_basic'),
   ],
-  scopes: ['svc'],
+  scopes: ['openid', 'offline_access', 'svc'],
+  // As Cambio's own: a refresh token is used once.
+  rotateRefreshToken: true,
   jwks: { keys: [signingKey] },
   features: {
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: true },
     clientCredentials: { enabled: true },
     introspection: { enabled: true },
     revocation: { enabled: true },
@@ -55,17 +57,14 @@ const provider = new Provider(process.env.ISSUER, {
 provider.proxy = true;
 
 const server = createServer(provider.callback());
-server.listen(0, '127.0.0.1', () => {
-  const { port } = server.address();
-  console.log(`listening ${port}`);
-  createInterface({ input: process.stdin })
-    .on('line', (command) => {
-      if (command === 'down') {
-        server.close(() => console.log('down'));
-        server.closeAllConnections();
-      } else if (command === 'up') {
-        server.listen(port, '127.0.0.1', () => console.log('up'));
-      }
-    })
-    .on('close', () => process.exit(0));
-});
+const commands = {
+  down: () => {
+    server.close(() => console.log('down'));
+    server.closeAllConnections();
+  },
+  up: () => server.listen(Number(process.env.PORT), '127.0.0.1', () => console.log('up')),
+};
+commands.up();
+createInterface({ input: process.stdin })
+  .on('line', (command) => commands[command]())
+  .on('close', () => process.exit(0));

@@ -10,28 +10,37 @@ pub fn of_issuer(path: &str) -> [String; 2] {
     [format!("{path}{OPENID}"), format!("{OAUTH}{path}")]
 }
 
+/// Where servers put the metadata of an issuer whose URL has this path: where they should, by the one
+/// rule under the other's name (RFC 8414 §5), and at the root.
+pub fn around(path: &str) -> Vec<String> {
+    let path = path.trim_end_matches('/');
+    let [openid, oauth] = of_issuer(path);
+    let odd = [format!("{OPENID}{path}"), format!("{path}{OAUTH}")];
+    distinct([openid, oauth].into_iter().chain(odd).chain(of_issuer("")))
+}
+
 /// Where to look for the metadata of a server of which one path is known, likeliest first. It may be
 /// the path of the issuer, or that of the document.
 pub fn candidates(path: &str) -> Vec<String> {
-    let mut places = Vec::new();
-    let mut add = |place: String| {
+    let document = path.to_owned();
+    match issuer_of(path) {
+        Some(issuer) => distinct([document].into_iter().chain(of_issuer(&issuer))),
+        None if path.trim_end_matches('/').is_empty() => around(path),
+        None => {
+            let mut places = around(path);
+            // What lies at the root is more likely another issuer's.
+            places.insert(places.len() - 2, document);
+            places
+        }
+    }
+}
+
+fn distinct(all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut places: Vec<String> = Vec::new();
+    for place in all {
         if !places.contains(&place) {
             places.push(place);
         }
-    };
-    if let Some(issuer) = issuer_of(path) {
-        add(path.to_owned());
-        of_issuer(&issuer).into_iter().for_each(&mut add);
-        return places;
-    }
-    let issuer = path.trim_end_matches('/');
-    of_issuer(issuer).into_iter().for_each(&mut add);
-    if !issuer.is_empty() {
-        // What servers also do: the one rule under the other's name (RFC 8414 §5), or neither.
-        add(format!("{issuer}{OAUTH}"));
-        add(format!("{OPENID}{issuer}"));
-        add(path.to_owned());
-        of_issuer("").into_iter().for_each(&mut add);
     }
     places
 }
@@ -63,8 +72,8 @@ mod tests {
                 [
                     "/realms/x/.well-known/openid-configuration",
                     "/.well-known/oauth-authorization-server/realms/x",
-                    "/realms/x/.well-known/oauth-authorization-server",
                     "/.well-known/openid-configuration/realms/x",
+                    "/realms/x/.well-known/oauth-authorization-server",
                     whole,
                     "/.well-known/openid-configuration",
                     "/.well-known/oauth-authorization-server",

@@ -2,12 +2,12 @@
 
 use url::Url;
 
+use crate::config::well_known;
+
 /// The paths at which relying parties look for an issuer's metadata: OpenID Connect Discovery §4.1
 /// and RFC 8414 §3.1, each with the place that some servers use of the other's form, and the root,
 /// where an issuer has a path. None where the issuer's path could be spelt in another way.
 pub fn well_known_places(issuer: &str) -> Vec<String> {
-    const OPENID: &str = "/.well-known/openid-configuration";
-    const OAUTH: &str = "/.well-known/oauth-authorization-server";
     let Some(issuer) = Url::parse(issuer).ok().filter(|issuer| issuer.host_str().is_some()) else {
         return Vec::new();
     };
@@ -17,21 +17,7 @@ pub fn well_known_places(issuer: &str) -> Vec<String> {
     if !is_plain {
         return Vec::new();
     }
-    let all = [
-        format!("{path}{OPENID}"),
-        format!("{OAUTH}{path}"),
-        format!("{OPENID}{path}"),
-        format!("{path}{OAUTH}"),
-        OPENID.to_owned(),
-        OAUTH.to_owned(),
-    ];
-    let mut places: Vec<String> = Vec::new();
-    for place in all {
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    places
+    well_known::around(path)
 }
 
 #[cfg(test)]

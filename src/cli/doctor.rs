@@ -40,10 +40,8 @@ pub fn run(path: &Path, format: Format) -> Exit {
         Format::Text => text(&findings),
         Format::Json => json(&findings),
     });
-    match printed {
-        Exit::Fine if count(&findings, Level::Fault) > 0 => Exit::Failed,
-        exit => exit,
-    }
+    let is_fine = count(&findings, Level::Fault) == 0;
+    if printed == Exit::Fine && !is_fine { Exit::Failed } else { printed }
 }
 
 fn count(findings: &[Finding], level: Level) -> usize {

@@ -98,7 +98,18 @@ fn unreachable_for(error: KeyError, origin: &str) -> Finding {
             "name the authority that issued its certificate in `upstream.ca`, or correct the host in \
              `upstream.url`"
         }
-        _ => "start the identity provider, or correct `upstream.url`",
+        KeyError::Client => {
+            "install the system's certificate authorities, or name one in `upstream.ca`"
+        }
+        KeyError::Timeout
+        | KeyError::Connect
+        | KeyError::Interrupted
+        | KeyError::Status(_)
+        | KeyError::Set(_)
+        | KeyError::PrivateKeys
+        | KeyError::Metadata
+        | KeyError::MetadataIssuer
+        | KeyError::JwksUri => "start the identity provider, or correct `upstream.url`",
     };
     Finding::fault(CHECK, origin, format!("can't be used: {error}"), advice)
 }

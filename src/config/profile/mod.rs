@@ -235,9 +235,9 @@ pub fn escaped(text: &str) -> String {
     let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
     text.chars().fold(String::new(), |mut shown, c| {
         if is_plain(c) {
-            shown.push(c)
+            shown.push(c);
         } else {
-            shown.extend(c.escape_default())
+            shown.extend(c.escape_default());
         }
         shown
     })

@@ -77,7 +77,8 @@ impl std::fmt::Debug for Reply {
 impl Reply {
     /// As a client gets it that asked for it: complete, and otherwise as it came.
     pub fn relayed(mut self) -> pingora::Result<Answer> {
-        forward::complete_response(&mut self.head)?;
+        let version = self.head.version;
+        forward::complete_response(&mut self.head, version)?;
         // It is written anew, with the body in one piece.
         self.head.remove_header(&http::header::TRANSFER_ENCODING);
         self.head.remove_header(&CONTENT_LENGTH);

@@ -204,8 +204,9 @@ pub fn via(version: Version) -> HeaderValue {
     HeaderValue::from_static(text)
 }
 
-/// Takes the hop-by-hop fields out of a response (RFC 9110 §7.6.1) and adds `Via`.
-pub fn complete_response(response: &mut ResponseHeader) -> pingora::Result<()> {
+/// Takes the hop-by-hop fields out of a response (RFC 9110 §7.6.1) and adds `Via`. It came in
+/// `version`.
+pub fn complete_response(response: &mut ResponseHeader, version: Version) -> pingora::Result<()> {
     let is_switch = response.status == StatusCode::SWITCHING_PROTOCOLS;
     if !is_switch {
         let named: Vec<Vec<u8>> = nominations(&response.headers).collect();
@@ -227,7 +228,6 @@ pub fn complete_response(response: &mut ResponseHeader) -> pingora::Result<()> {
         response.remove_header(&CONTENT_LENGTH);
         response.remove_header(&TRANSFER_ENCODING);
     }
-    let version = response.version;
     response.append_header(VIA, via(version))?;
     // RFC 9110 §6.2: the version is that of whoever speaks.
     response.set_version(Version::HTTP_11);
@@ -314,10 +314,11 @@ mod tests {
         ] {
             response.append_header(name, value).unwrap();
         }
-        complete_response(&mut response).unwrap();
+        complete_response(&mut response, Version::HTTP_10).unwrap();
         let mut names: Vec<&str> = response.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["set-cookie", "via", "x-kept"]);
-        assert_eq!(response.headers.get_all(VIA).iter().count(), 2);
+        let vias: Vec<&HeaderValue> = response.headers.get_all(VIA).iter().collect();
+        assert_eq!(vias, ["1.1 other", "1.0 cambio"]);
     }
 }

@@ -21,7 +21,7 @@ use super::generation::{Generation, Shared};
 use super::intercept;
 use super::reply;
 use super::route::Route;
-use super::screen::screen;
+use super::screen::{is_last, screen};
 use super::token_endpoint::decision_id;
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
@@ -58,10 +58,12 @@ pub struct Visit {
     store_use: Option<Use>,
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
+    is_upgrade: bool,
     attempt: usize,
     has_more_addresses: bool,
     asked_upstream: Option<Instant>,
     upstream_status: Option<u16>,
+    upstream_version: Version,
 }
 
 #[async_trait]
@@ -75,10 +77,12 @@ impl ProxyHttp for Gateway {
             is_buffered: false,
             store_use: None,
             patience: None,
+            is_upgrade: false,
             attempt: 0,
             has_more_addresses: false,
             asked_upstream: None,
             upstream_status: None,
+            upstream_version: Version::HTTP_11,
         }
     }
 
@@ -90,6 +94,10 @@ impl ProxyHttp for Gateway {
         if let Err(refused) = screen(session.req_header()) {
             session.set_keepalive(None);
             return answered(session, Answer::plain(refused.status, refused.text)).await;
+        }
+        // The library looks at the first of several fields.
+        if is_last(&session.req_header().headers) {
+            session.set_keepalive(None);
         }
         visit.route = self.route(session.req_header());
         let is_buffered = matches!(
@@ -104,6 +112,7 @@ impl ProxyHttp for Gateway {
         }
         let is_upgrade = forward::is_websocket(session.req_header());
         let is_slow = is_upgrade || (!is_buffered && intercept::is_large(session));
+        visit.is_upgrade = is_upgrade;
         visit.patience = is_slow.then_some(LONG_SILENCE);
         session.set_read_timeout(Some(if is_upgrade { LONG_SILENCE } else { STALLED }));
         session.set_write_timeout(Some(STALLED));
@@ -138,7 +147,9 @@ impl ProxyHttp for Gateway {
         visit: &mut Visit,
     ) -> Result<Box<HttpPeer>> {
         visit.asked_upstream.get_or_insert_with(Instant::now);
-        let peer = self.generation.upstream.peer(visit.attempt, visit.patience).await?;
+        let peer = (self.generation.upstream)
+            .peer(visit.attempt, visit.patience, visit.is_upgrade)
+            .await?;
         visit.has_more_addresses = peer.1;
         Ok(peer.0)
     }
@@ -189,6 +200,17 @@ impl ProxyHttp for Gateway {
         forward::complete_request(upstream, session.req_header(), visit.client)
     }
 
+    /// Before the library makes it one that it can send on, under another version.
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        upstream: &mut ResponseHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        visit.upstream_version = upstream.version;
+        Ok(())
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -207,7 +229,7 @@ impl ProxyHttp for Gateway {
             upstream.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        forward::complete_response(upstream)
+        forward::complete_response(upstream, visit.upstream_version)
     }
 
     async fn fail_to_proxy(

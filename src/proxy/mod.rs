@@ -22,5 +22,6 @@ pub mod reply;
 pub mod route;
 pub mod screen;
 pub mod section;
+pub mod switch;
 pub mod tls;
 pub mod token_endpoint;

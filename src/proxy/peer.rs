@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use url::Host;
 use x509_parser::prelude::FromDer as _;
 
+use super::switch::Turns;
 use crate::config::Upstream;
 
 /// How long the addresses of a name are taken for current.
@@ -23,6 +24,9 @@ const RESOLVED_FOR: Duration = Duration::from_secs(10);
 /// How long a connection to the upstream is kept: less than common servers keep theirs, or we would
 /// write into one that they are just closing.
 const IDLE: Duration = Duration::from_secs(4);
+
+/// Sets connections apart that may switch to another protocol.
+const SWITCHING: u64 = 1;
 
 /// The upstream as connections to it are made.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct UpstreamPeer {
     is_tls: bool,
     server_name: String,
     options: PeerOptions,
+    turns: Arc<Turns>,
     resolved: ArcSwapOption<Resolved>,
     resolving: Mutex<()>,
     /// The index of the address that answered last.
@@ -69,6 +74,7 @@ impl UpstreamPeer {
             port: upstream.url.port_or_known_default()?,
             is_tls: upstream.url.scheme() == "https",
             options,
+            turns: Arc::new(Turns { connect_timeout: upstream.connect_timeout }),
             resolved: ArcSwapOption::empty(),
             resolving: Mutex::new(()),
             preferred: AtomicUsize::new(0),
@@ -81,11 +87,13 @@ impl UpstreamPeer {
     }
 
     /// The peer for the `attempt`th attempt of one request, and whether there is another address to
-    /// try after it. `patience` takes the place of the configured time for each read.
+    /// try after it. `patience` takes the place of the configured time for each read. `may_switch` is
+    /// whether another protocol may follow.
     pub async fn peer(
         &self,
         attempt: usize,
         patience: Option<Duration>,
+        may_switch: bool,
     ) -> pingora::Result<(Box<HttpPeer>, bool)> {
         let (address, has_more) = match self.host {
             Host::Ipv4(address) => (SocketAddr::new(IpAddr::V4(address), self.port), false),
@@ -105,6 +113,11 @@ impl UpstreamPeer {
         peer.options = self.options.clone();
         if patience.is_some() {
             peer.options.read_timeout = patience;
+        }
+        if may_switch {
+            peer.options.custom_l4 = Some(Arc::<Turns>::clone(&self.turns));
+            // Not one that was made for something else.
+            peer.group_key = SWITCHING;
         }
         Ok((peer, has_more))
     }

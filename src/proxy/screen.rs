@@ -107,11 +107,22 @@ fn is_target(request: &RequestHeader) -> bool {
         || (target == b"*" && request.method == Method::OPTIONS)
 }
 
-/// What the `Connection` fields name, in lower case.
-pub(super) fn nominations(headers: &HeaderMap) -> impl Iterator<Item = Vec<u8>> {
+/// What the `Connection` fields say. Several are one list (RFC 9110 §5.3).
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     (headers.get_all(CONNECTION).iter())
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .map(|name| name.trim_ascii().to_ascii_lowercase())
+        .map(<[u8]>::trim_ascii)
+}
+
+/// Whether this is the last message of its connection (RFC 9112 §9.6).
+pub(super) fn is_last(headers: &HeaderMap) -> bool {
+    connection_options(headers).any(|option| option.eq_ignore_ascii_case(b"close"))
+}
+
+/// What the `Connection` fields name, in lower case.
+pub(super) fn nominations(headers: &HeaderMap) -> impl Iterator<Item = Vec<u8>> {
+    connection_options(headers)
+        .map(<[u8]>::to_ascii_lowercase)
         .filter(|name| !name.is_empty() && name != b"close" && name != b"keep-alive")
 }
 

@@ -6,6 +6,7 @@
     clippy::cloned_ref_to_slice_refs,
     clippy::doc_markdown,
     clippy::explicit_write,
+    clippy::format_collect,
     clippy::format_push_string,
     clippy::items_after_statements,
     clippy::match_wildcard_for_single_variants,
@@ -58,6 +59,7 @@ mod proxy_failures;
 mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
+mod random;
 mod refresh;
 mod refresh_faults;
 mod refresh_kill;
@@ -73,9 +75,21 @@ mod secrecy;
 mod servers;
 mod setting;
 mod signing_keys;
+mod spellings;
+mod spellings_forms;
+mod spellings_recorder;
+mod spellings_ways;
 mod store;
 mod store_life;
 mod support;
 mod telemetry;
 mod tls;
+mod transparency;
+mod transparency_body;
+mod transparency_fields;
+mod transparency_message;
+mod transparency_record;
+mod transparency_rules;
+mod transparency_streams;
+mod transparency_wire;
 mod vouched;

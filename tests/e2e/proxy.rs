@@ -62,6 +62,32 @@ async fn many_requests_share_a_connection() {
     assert_eq!(cambio.running.connections(), 1);
 }
 
+/// RFC 9112 §9.6, RFC 9110 §5.3: several fields are one list.
+#[tokio::test]
+async fn a_client_that_says_close_in_any_of_its_connection_fields_is_closed() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    for (fields, closes) in [
+        ("Connection: X-Hop\r\nConnection: close\r\n", true),
+        ("Connection: keep-alive, X-Hop\r\nConnection: X-Hop, Close\r\n", true),
+        ("Connection: close\r\nConnection: keep-alive\r\n", true),
+        ("Connection: keep-alive, close\r\n", true),
+        ("Connection: X-Hop\r\nConnection: X-Close\r\n", false),
+    ] {
+        for path in ["/x", "/oauth2/token", "/oauth2/jwks"] {
+            let mut connection = cambio.connect().await;
+            let response = connection.request(get(path, fields)).await;
+            let expected = if closes { "close" } else { "keep-alive" };
+            assert_eq!(response.header("connection"), Some(expected), "{path} {fields}");
+            if closes {
+                assert!(connection.is_closed().await, "{path} {fields}");
+            } else {
+                assert_eq!(connection.request(get(path, "")).await.status, 200);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn responses_without_a_body_and_chunked_ones_pass() {
     let upstream = Upstream::answering(|request| match request.target() {

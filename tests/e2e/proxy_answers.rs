@@ -110,6 +110,28 @@ async fn an_answer_is_of_our_version_whatever_the_upstream_speaks() {
     }
 }
 
+/// RFC 9110 §7.6.3: it is the version in which the message came.
+#[tokio::test]
+async fn via_names_http_1_0_where_a_body_ends_with_the_connection_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        for version in ["1.0", "1.1"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            let answer = format!("HTTP/{version} 200 OK\r\nConnection: close\r\n\r\nok");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let cambio = Cambio::start(&url, "").await;
+    for via in ["1.0 cambio", "1.1 cambio"] {
+        let answer = cambio.request(get("/x", "")).await;
+        assert_eq!((answer.text(), answer.header("via")), ("ok", Some(via)));
+        assert!(answer.head.starts_with("HTTP/1.1 200 "), "{}", answer.head);
+    }
+    serving.await.unwrap();
+}
+
 /// An upstream that answers header sections, and takes no bodies. What arrived on each of its
 /// connections.
 async fn hasty() -> (String, Arc<Mutex<Vec<Vec<u8>>>>) {

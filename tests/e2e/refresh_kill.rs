@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::{JoinSet, yield_now};
 
 use crate::process::unheard;
+use crate::random::{Random, setting};
 use crate::refresh_support::{Client, furnished, lines, refresh_token, stand_in, subject_token};
 use crate::support::{Connection, PATIENCE, Response, Upstream, write};
 
@@ -24,27 +25,6 @@ const LOOKED_AT: usize = 10;
 /// How long a token that was used is good for another answer. Less than the configuration gives, as
 /// it counts whole seconds.
 const GRACE: Duration = Duration::from_secs(9);
-
-/// SplitMix64, so that a seed makes the same run of choices anywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-}
-
-fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().unwrap())
-}
 
 /// A family as those outside know it.
 #[derive(Clone)]

@@ -19,7 +19,7 @@ use super::support::{
 };
 
 const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x";
-const LISTEN: &str = "listen: [{ address: 127.0.0.1:0, tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\n";
+pub const LISTEN: &str = "listen: [{ address: 127.0.0.1:0, tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\n";
 
 /// A certificate authority, and a certificate of it for `localhost` and 127.0.0.1.
 pub struct Authority {
@@ -27,7 +27,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();

@@ -27,6 +27,7 @@ mod config_tokens;
 mod config_warnings;
 mod confusion;
 mod golden;
+mod guides;
 mod inquiry;
 mod issued;
 mod mutations;

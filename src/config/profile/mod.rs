@@ -118,32 +118,32 @@ impl Profile {
         let read = |name| endpoint(metadata, name, &known);
         let token = read("token_endpoint")?.ok_or(Unfit::Missing("token_endpoint"))?;
         let jwks = read("jwks_uri")?;
-        let mut taken = vec![("token_endpoint", token.path.as_str())];
-        taken.extend(premises.metadata.iter().map(|path| ("metadata", path.as_str())));
-        let clash = |path: &str, taken: &[(&'static str, &str)]| {
-            taken.iter().find(|(_, other)| are_alike(path, other)).map(|(name, _)| *name)
+        let mut paths = vec![("token_endpoint", token.path.as_str())];
+        paths.extend(premises.metadata.iter().map(|path| ("metadata", path.as_str())));
+        let clash = |path: &str, paths: &[(&'static str, &str)]| {
+            paths.iter().find(|(_, other)| are_alike(path, other)).map(|(name, _)| *name)
         };
-        if let Some(name) = clash(&token.path, taken.get(1..).unwrap_or_default()) {
+        if let Some(name) = clash(&token.path, paths.get(1..).unwrap_or_default()) {
             return Err(Unfit::SamePath("token_endpoint", name));
         }
         if let Some(jwks) = &jwks {
-            if let Some(name) = clash(&jwks.path, &taken) {
+            if let Some(name) = clash(&jwks.path, &paths) {
                 return Err(Unfit::SamePath("jwks_uri", name));
             }
-            taken.push(("jwks_uri", &jwks.path));
+            paths.push(("jwks_uri", &jwks.path));
         }
-        let offer = |name, taken: &[(&'static str, &str)]| match read(name) {
+        let offer = |name, paths: &[(&'static str, &str)]| match read(name) {
             Ok(None) => Offer::Unnamed,
             Err(unfit) => Offer::Unusable(unfit.to_string()),
-            Ok(Some(endpoint)) => match clash(&endpoint.path, taken) {
+            Ok(Some(endpoint)) => match clash(&endpoint.path, paths) {
                 Some(other) => Offer::Unusable(Unfit::SamePath(name, other).to_string()),
                 None => Offer::At(endpoint),
             },
         };
-        let introspection = offer("introspection_endpoint", &taken);
+        let introspection = offer("introspection_endpoint", &paths);
         let own = introspection.endpoint().map(|own| ("introspection_endpoint", &*own.path));
-        taken.extend(own);
-        let revocation = offer("revocation_endpoint", &taken);
+        paths.extend(own);
+        let revocation = offer("revocation_endpoint", &paths);
         Ok(Self {
             is_signed: metadata.contains_key("signed_metadata"),
             algorithms: algorithms(metadata),

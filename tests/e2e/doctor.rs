@@ -525,7 +525,7 @@ async fn an_issuer_is_discovered_as_it_is_when_serving() {
     estate.write(|text| text.replace(&jwks, "discovery: true"));
     estate.examine().await.has("ok", "issuer", "partner", "1 usable keys at ");
     // The metadata are where they should be, and are not to the byte of this one.
-    let partner = estate.partner.issuer().to_owned();
+    let partner = estate.partner.issuer();
     estate.write(|text| {
         text.replace(&jwks, "discovery: true")
             .replace(&format!("issuer: {partner},"), &format!("issuer: {partner}/,"))

@@ -308,7 +308,9 @@ async fn where_nothing_is_found_every_place_is_named_with_the_reason() {
             response("302 Found", &[("Location", "http://evil.example/")], b"")
         }
         "/.well-known/oauth-authorization-server/x" => response("200 OK", &[], b"<html>"),
-        "/x/.well-known/oauth-authorization-server" => response("200 OK", &[], &[b' '; 600_000]),
+        "/x/.well-known/oauth-authorization-server" => {
+            response("200 OK", &[], &vec![b' '; 600_000])
+        }
         "/.well-known/openid-configuration/x" => response("200 OK", &[], b"{\"issuer\":7}"),
         "/x" => Vec::new(),
         _ => response("404 Not Found", &[], b""),

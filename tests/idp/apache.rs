@@ -54,17 +54,14 @@ impl Apache {
                 .unwrap()
         });
         let mut running = Self { process, port, folder, http: reqwest::Client::new() };
-        while running.http.get(running.port.origin()).send().await.is_err() {
-            if let Some(status) = running.process.try_wait().unwrap() {
-                panic!("Apache ended at once: {status}\n{}", running.said());
-            }
-            tokio::task::yield_now().await;
-        }
+        let Self { process, port, folder, .. } = &mut running;
+        port.listened(|| {
+            let status = process.try_wait().unwrap()?;
+            let log = std::fs::read_to_string(folder.path().join("error.log"));
+            Some(format!("{status}\n{}", log.unwrap_or_default()))
+        })
+        .await;
         running
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
     }
 
     /// The subject whom the page is shown to, or the status of the refusal.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use cambio::jwt::algorithm::Algorithm;
 use cambio::jwt::sign::generate_pem;
@@ -17,8 +16,6 @@ use crate::software::{GLEWLWYD, complete, idps};
 
 /// Where Debian's package keeps what the database begins with.
 const SCHEMA: &str = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
-/// How long it may take to listen.
-const STARTING: Duration = Duration::from_secs(30);
 /// Its clients. A secret is the name with `-secret`.
 const CLIENTS: [&str; 3] = ["svc1", "api", "stranger"];
 
@@ -72,14 +69,8 @@ impl Glewlwyd {
     }
 
     async fn listens(&mut self) {
-        let began = Instant::now();
-        let http = reqwest::Client::new();
-        while http.get(format!("{}/config", self.port.origin())).send().await.is_err() {
-            let ended = self.process.try_wait().unwrap();
-            assert!(ended.is_none(), "glewlwyd ended at once: {ended:?}");
-            assert!(began.elapsed() < STARTING, "glewlwyd does not come up");
-            tokio::task::yield_now().await;
-        }
+        let Self { process, port, .. } = self;
+        port.listened(|| process.try_wait().unwrap().map(|status| status.to_string())).await;
     }
 
     /// As its administrator does in the browser.

@@ -1,8 +1,14 @@
 //! A loopback port that stays with one server from before it starts, and while it is down.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// How long a server may take to listen.
+const STARTING: Duration = Duration::from_secs(60);
+/// Between two looks at whether it does.
+const STEP: Duration = Duration::from_millis(20);
 
 /// A port of 127.0.0.1 that nobody is given who asks for a free one.
 ///
@@ -36,5 +42,18 @@ impl Port {
     /// The URL of whoever listens there.
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Waits until a server accepts connections there. `ended` says how it has ended, if it has.
+    pub async fn listened(&self, mut ended: impl FnMut() -> Option<String>) {
+        let began = Instant::now();
+        let mut step = tokio::time::interval(STEP);
+        while TcpStream::connect(self.address).await.is_err() {
+            if let Some(end) = ended() {
+                panic!("the server has ended: {end}");
+            }
+            assert!(began.elapsed() < STARTING, "the server does not come up");
+            step.tick().await;
+        }
     }
 }

@@ -75,7 +75,7 @@ fn aliases_are_refused_before_they_multiply() {
     }
     let begin = time_of_this_thread();
     let found = faults(&bomb);
-    assert!(time_of_this_thread() - begin < Duration::from_secs(5));
+    assert!(time_of_this_thread().saturating_sub(begin) < Duration::from_secs(5));
     for part in ["aliases", "anchors"] {
         assert!(found.iter().any(|fault| fault.message.contains(part)), "{part}");
     }
@@ -88,7 +88,7 @@ fn deep_nesting_is_refused() {
         let found = faults(piece.repeat(100_000));
         assert!((1..50).contains(&found.len()), "{piece}: {}", found[0]);
     }
-    assert!(time_of_this_thread() - begin < Duration::from_secs(20));
+    assert!(time_of_this_thread().saturating_sub(begin) < Duration::from_secs(20));
     let text = format!("limits: {}{}", "[".repeat(33), "]".repeat(33));
     assert!(faults(text).iter().any(|fault| fault.message.contains("too deep")));
 }
@@ -128,7 +128,7 @@ fn a_large_file_with_many_faults_is_read_in_time_and_told_in_part() {
     assert_eq!(faults("x: 1\n".repeat(200_000)).len(), 1000);
     let found = faults(format!("limits: {{{}}}", "a, ".repeat(300_000)));
     assert!((1..=1000).contains(&found.len()));
-    let taken = time_of_this_thread() - begin;
+    let taken = time_of_this_thread().saturating_sub(begin);
     assert!(taken < Duration::from_secs(30), "{taken:?}");
 }
 

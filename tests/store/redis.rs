@@ -29,8 +29,8 @@ fn settings(topology: RedisTopology, urls: Vec<Url>) -> RedisSettings {
         username: None,
         password: None,
         ca: None,
-        connect_timeout: Duration::from_secs(2),
-        command_timeout: Duration::from_secs(2),
+        connect_timeout: Duration::from_secs(10),
+        command_timeout: Duration::from_secs(10),
         prefix: "cambio:".to_owned(),
     }
 }

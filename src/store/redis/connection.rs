@@ -1,11 +1,19 @@
 //! A connection that works: to one server, or to all of a cluster.
 
+use std::future::pending;
+use std::time::Duration;
+
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
-use redis::{Cmd, ErrorKind, Pipeline, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::time::sleep;
 
+use super::obstacle;
 use super::script::Call;
+
+/// After how long without an answer it is looked whether the connection is still there.
+const DOUBT: Duration = Duration::from_millis(100);
 
 /// May be cloned: all clones share what is beneath.
 #[derive(Clone)]
@@ -34,6 +42,33 @@ pub(super) enum Question<'a> {
 
 impl Connection {
     pub(super) async fn ask(&mut self, question: Question<'_>) -> RedisResult<Value> {
+        let mut witness = self.clone();
+        tokio::select! {
+            biased;
+            answer = self.put(question) => answer,
+            error = witness.end() => Err(error),
+        }
+    }
+
+    /// Waits for the end of a connection to one server.
+    ///
+    /// A command that is handed over at the very moment of that end stays in the channel to the task
+    /// that is gone, and its answer is waited for in vain: what is in the channel is dropped when the
+    /// receiver is, and then only with the last sender, which is ours. The next command is refused.
+    async fn end(&mut self) -> RedisError {
+        let Self::One(connection) = self else { return pending().await };
+        loop {
+            sleep(DOUBT).await;
+            let answer = connection.req_packed_command(&redis::cmd("PING")).await;
+            if let Err(error) = answer
+                && obstacle::breaks(&error)
+            {
+                return error;
+            }
+        }
+    }
+
+    async fn put(&mut self, question: Question<'_>) -> RedisResult<Value> {
         match question {
             Question::Command(command) => self.command(command).await,
             Question::Script(call) => match self.command(&call.short()).await {

@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak bench setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak pressure bench setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -51,6 +51,14 @@ KILLS ?= 2000
 SEED ?= $(shell date +%s)
 soak: setup ## kill -9 under load, KILLS times (2000), with an account of what survived
 	CAMBIO_KILLS=$(KILLS) CAMBIO_SEED=$(SEED) cargo test --test e2e refresh_kill
+
+# The figures of SECURITY.md, on a machine that does nothing else.
+TOKENS ?= 1000000
+pressure: setup ## abuse against the release build: p99, memory, goodput (TOKENS: how many of each kind)
+	cargo build --release
+	CAMBIO_BINARY=$(CURDIR)/target/release/cambio CAMBIO_SECONDS=5 \
+	    cargo test --test abuse -- --test-threads 1 http2:: slow::
+	CAMBIO_TOKENS=$(TOKENS) cargo bench --bench pressure
 
 bench: setup ## benchmarks
 	cargo bench

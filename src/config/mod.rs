@@ -212,6 +212,12 @@ pub struct Endpoints {
 pub struct Limits {
     /// Connections at a time, over all listeners.
     pub connections: usize,
+    /// Of these, how many one address may have. It has the same part of all else.
+    pub connections_per_address: usize,
+    /// Exchanges and refreshes at a time.
+    pub requests: usize,
+    /// Requests that wait for the upstream, at a time.
+    pub forwarded_requests: usize,
     /// From the first byte of a header, or from connecting, to its end.
     pub header_timeout: Duration,
     /// For the body of a request that is buffered, as a whole.
@@ -221,6 +227,16 @@ pub struct Limits {
     /// How long requests in flight may take after SIGTERM.
     pub drain_timeout: Duration,
     pub failed_authentications: GuessLimits,
+}
+
+impl Limits {
+    /// How many of `all` one address may have: the same part as of connections.
+    pub fn share_of(&self, all: usize) -> usize {
+        if self.connections_per_address >= self.connections {
+            return all;
+        }
+        all.saturating_mul(self.connections_per_address).div_ceil(self.connections.max(1))
+    }
 }
 
 /// A trusted token issuer and where its keys come from.

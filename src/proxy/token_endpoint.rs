@@ -1,5 +1,6 @@
 //! The token endpoint: an intercepted request becomes an answer, or goes on to the upstream.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::answer::Answer;
 use super::authentication::{Authentication, Calling};
 use super::client_probe::ClientProbe;
+use super::count::{Count, Counted};
 use crate::clock;
 use crate::config::Config;
 use crate::exchange::error::{Failure, Refusal};
@@ -56,6 +58,8 @@ pub struct TokenEndpoint {
     metrics: Arc<Metrics>,
     authentication: Arc<Authentication>,
     store: Arc<Slot>,
+    /// Exchanges and refreshes that are being answered.
+    busy: Count,
 }
 
 impl TokenEndpoint {
@@ -64,7 +68,7 @@ impl TokenEndpoint {
         authentication: Arc<Authentication>,
         store: Arc<Slot>,
     ) -> Self {
-        Self { metrics, authentication, store }
+        Self { metrics, authentication, store, busy: Count::default() }
     }
 
     /// Decides, audits and counts.
@@ -77,22 +81,36 @@ impl TokenEndpoint {
         let began = Instant::now();
         let mut record = Record::default();
         let caller = (intercepted.probe, intercepted.calling);
+        let address = intercepted.calling.address;
         let (asked, result) = match intercepted.request.recognise() {
             Ok(Recognised::Other) => return Disposition::Forward,
             Ok(Recognised::Exchange(form)) => {
                 if exchange::is_forwarded(&form, &config.policy) {
                     return Disposition::Forward;
                 }
-                let result = self.exchange(config, keys, &form, caller, &mut record).await;
+                let result = match self.begin(config, address) {
+                    Ok(_busy) => self.exchange(config, keys, &form, caller, &mut record).await,
+                    Err(failure) => Err(failure.into()),
+                };
                 (Asked::Exchange, result)
             }
             Ok(Recognised::Refresh(form)) => {
-                let result = self.refresh(config, &form, caller, &mut record).await;
+                let result = match self.begin(config, address) {
+                    Ok(_busy) => self.refresh(config, &form, caller, &mut record).await,
+                    Err(failure) => Err(failure.into()),
+                };
                 (Asked::Refresh, result)
             }
             Err(error) => (Asked::Exchange, Err(error.into())),
         };
         Disposition::Answer(self.conclude(asked, &record, result, began))
+    }
+
+    /// What is beyond the bound is told so at once: it would only make all others wait.
+    fn begin(&self, config: &Config, address: Option<IpAddr>) -> Result<Counted, Failure> {
+        let most = config.limits.requests;
+        let share = config.limits.share_of(most);
+        self.busy.enter(most, share, address).ok_or(Failure::Overloaded)
     }
 
     /// Answers, audits and counts a refusal that was found before the request was whole: too large,

@@ -25,6 +25,7 @@
 
 mod admin;
 mod admin_revoke;
+mod authority;
 mod client_probe;
 mod dev;
 mod doctor;
@@ -81,6 +82,8 @@ mod spellings_recorder;
 mod spellings_ways;
 mod store;
 mod store_life;
+#[allow(dead_code, reason = "the tests of abuse use all of it")]
+mod strict;
 mod support;
 mod telemetry;
 mod tls;

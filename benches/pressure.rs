@@ -35,7 +35,7 @@ fn start(more: &str) -> (Server, Arc<Tokens>) {
 }
 
 async fn goodput() {
-    let (server, tokens) = start("limits: { connections_per_address: 10000 }\n");
+    let (server, tokens) = start("");
     let requests = tokens.requests(2000);
     let with = |server: &Server, clients, comes_back| {
         crowd(Crowd { address: server.address, clients, lasts: LASTS, comes_back }, &requests)
@@ -58,7 +58,7 @@ async fn goodput() {
     );
     drop(server);
 
-    let (server, tokens) = start("limits: { requests: 1, connections_per_address: 10000 }\n");
+    let (server, tokens) = start("limits: { requests: 1 }\n");
     let requests = tokens.requests(2000);
     for (what, comes_back) in [
         ("that come back after a second, as told", Duration::from_secs(1)),
@@ -76,7 +76,7 @@ async fn goodput() {
 
 async fn memory() {
     let count = std::env::var("CAMBIO_TOKENS").map_or(100_000, |count| count.parse().unwrap());
-    let (server, tokens) = start("limits: { connections_per_address: 10000 }\n");
+    let (server, tokens) = start("");
     let idle = mebibytes(server.memory());
     println!("memory: {idle:.0} MiB idle");
     for (what, make) in [("good", Tokens::good as fn(&Tokens) -> _), ("bad", Tokens::garbage)] {

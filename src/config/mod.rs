@@ -212,8 +212,8 @@ pub struct Endpoints {
 pub struct Limits {
     /// Connections at a time, over all listeners.
     pub connections: usize,
-    /// Of these, how many one address may have. It has the same part of all else.
-    pub connections_per_address: usize,
+    /// Of these, how many one address may have, if that is bounded.
+    pub connections_per_address: Option<usize>,
     /// Exchanges and refreshes at a time.
     pub requests: usize,
     /// Requests that wait for the upstream, at a time.
@@ -227,16 +227,6 @@ pub struct Limits {
     /// How long requests in flight may take after SIGTERM.
     pub drain_timeout: Duration,
     pub failed_authentications: GuessLimits,
-}
-
-impl Limits {
-    /// How many of `all` one address may have: the same part as of connections.
-    pub fn share_of(&self, all: usize) -> usize {
-        if self.connections_per_address >= self.connections {
-            return all;
-        }
-        all.saturating_mul(self.connections_per_address).div_ceil(self.connections.max(1))
-    }
 }
 
 /// A trusted token issuer and where its keys come from.

@@ -1,6 +1,6 @@
 //! Connections of clients: how many there may be, how long they may take, and how they end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,6 @@ use super::generation::Front;
 use super::head;
 use super::pace::Paced;
 use super::screen::MAX_HEADER;
-use super::share::Origin;
 use crate::config::Limits;
 
 /// Streams of one HTTP/2 connection that were refused for their form.
@@ -71,13 +70,8 @@ impl ServerApp for Door {
         let limits = front.generation.config.limits;
         let digest = stream.get_socket_digest();
         let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
-        let origin = peer.map(|peer| Origin::new(peer.ip()));
-        let share = limits.connections_per_address;
-        let Some(_place) = self.gate.enter(origin, share) else {
-            drop(front);
-            self.gate.hold(origin, share).await;
-            return None;
-        };
+        let address = peer.map(SocketAddr::ip);
+        let _place = self.gate.enter(address, limits.connections_per_address)?;
         let stream = match front.tls(self.listener.0, self.listener.1) {
             None => stream,
             Some(acceptor) => {
@@ -89,7 +83,7 @@ impl ServerApp for Door {
         };
         drop(front);
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            Box::pin(self.serve_http2(stream, origin, limits, shutdown)).await;
+            Box::pin(self.serve_http2(stream, address, limits, shutdown)).await;
         } else {
             self.serve_http1(stream, limits, shutdown).await;
         }
@@ -133,7 +127,7 @@ impl Door {
     async fn serve_http2(
         &self,
         stream: Stream,
-        origin: Option<Origin>,
+        address: Option<IpAddr>,
         limits: Limits,
         shutdown: &ShutdownWatch,
     ) {
@@ -171,7 +165,7 @@ impl Door {
                     let share = front.generation.config.limits.connections_per_address;
                     // The first one has the place of the connection.
                     let is_alone = streams.is_empty();
-                    let place = (!is_alone).then(|| self.gate.enter(origin, share));
+                    let place = (!is_alone).then(|| self.gate.enter(address, share));
                     if streams.len() >= MAX_IN_PROGRESS || matches!(place, Some(None)) {
                         refuse(&mut session);
                         continue;
@@ -184,17 +178,7 @@ impl Door {
                     });
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_STREAMS => malformed += 1,
-                Ok(None) => break,
-                Ok(Some(H2Accept::Rejected)) => {
-                    self.gate.fine(origin, limits.connections_per_address);
-                    break;
-                }
-                Err(error) => {
-                    if is_abuse(&error) {
-                        self.gate.fine(origin, limits.connections_per_address);
-                    }
-                    break;
-                }
+                Ok(Some(H2Accept::Rejected) | None) | Err(_) => break,
             }
         }
         // Nobody reads or writes any more: whoever waits for that is told.
@@ -211,12 +195,6 @@ fn options() -> H2Options {
     options.max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS));
     options.max_send_buffer_size(SEND_BUFFER);
     options
-}
-
-/// Whether a connection was ended because of what its client sent, and not by its client.
-fn is_abuse(error: &pingora::Error) -> bool {
-    let cause = error.cause.as_ref().and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|error| error.is_go_away() && error.is_library())
 }
 
 /// Answers a stream for which there is no place.

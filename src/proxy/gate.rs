@@ -1,22 +1,16 @@
 //! How many connections there may be: of all clients, and of one address.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::share::{Origin, Share, Shares};
-
-/// For how long, and what part of its share, an address loses for a connection that was ended because
-/// of what it sent: whoever does that over and over is soon not let in any more.
-const FINE_LASTS: Duration = Duration::from_secs(60);
-const FINE: usize = 50;
-/// So many at a time.
-const FINES: usize = 10_000;
-/// Whoever was not let in for that waits so long to hear of it; so many at a time.
-const HOLD: Duration = Duration::from_secs(1);
-const HELD: usize = 1000;
+use super::guesses;
+use crate::exchange::throttle::Origin;
 
 /// Refused connections are logged at most this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,20 +21,39 @@ pub struct Gate {
     places: Arc<Semaphore>,
     capacity: u32,
     shares: Shares,
-    fines: Arc<Semaphore>,
-    /// Connections of those who were fined that are not closed yet.
-    held: Semaphore,
     turned_away: AtomicU64,
     began: Instant,
     /// When that was last logged, in milliseconds from `began`.
     logged: AtomicU64,
 }
 
+/// How many places each address has taken, where that is bounded.
+type Shares = Arc<Mutex<HashMap<Origin, usize>>>;
+
 /// Taken until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     _place: OwnedSemaphorePermit,
     _share: Option<Share>,
+}
+
+#[derive(Debug)]
+struct Share {
+    origin: Origin,
+    shares: Shares,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut shares = self.shares.lock();
+        match shares.get_mut(&self.origin) {
+            Some(count) if *count > 1 => *count -= 1,
+            // Nothing is remembered of who has left.
+            Some(_) | None => {
+                shares.remove(&self.origin);
+            }
+        }
+    }
 }
 
 impl Gate {
@@ -51,8 +64,6 @@ impl Gate {
             places: Arc::new(Semaphore::new(connections)),
             capacity: u32::try_from(connections).unwrap_or(u32::MAX),
             shares: Shares::default(),
-            fines: Arc::new(Semaphore::new(FINES)),
-            held: Semaphore::new(HELD),
             turned_away: AtomicU64::new(0),
             began: Instant::now(),
             logged: AtomicU64::new(0),
@@ -61,7 +72,7 @@ impl Gate {
 
     /// Connections at this moment.
     pub fn connections(&self) -> usize {
-        self.capacity() - self.places.available_permits()
+        usize::try_from(self.capacity).unwrap_or(usize::MAX) - self.places.available_permits()
     }
 
     /// Waits until no connection is left.
@@ -70,42 +81,32 @@ impl Gate {
         let _ = self.places.acquire_many(self.capacity).await;
     }
 
-    /// `share` is how many places one address may take.
-    pub fn enter(&self, origin: Option<Origin>, share: usize) -> Option<Place> {
-        let place = self.place(origin, share);
+    /// `share` is how many places one address may have, if that is bounded.
+    pub fn enter(&self, address: Option<IpAddr>, share: Option<usize>) -> Option<Place> {
+        let place = self.place(address, share);
         if place.is_none() {
             self.note_refusal();
         }
         place
     }
 
-    /// Takes a part of its share from an address for a while, where addresses have shares.
-    pub fn fine(&self, origin: Option<Origin>, share: usize) {
-        let Some(origin) = origin.filter(|_| share < self.capacity()) else { return };
-        let Ok(one) = Arc::clone(&self.fines).try_acquire_owned() else { return };
-        let fine = self.shares.take(origin, share.div_ceil(FINE));
-        tokio::spawn(async move {
-            tokio::time::sleep(FINE_LASTS).await;
-            drop((fine, one));
-        });
-    }
-
-    /// Waits before a connection is closed that was not let in, where its address was fined.
-    pub async fn hold(&self, origin: Option<Origin>, share: usize) {
-        let is_fined = origin.is_some_and(|origin| self.shares.of(origin) > share);
-        if is_fined && let Ok(_one) = self.held.try_acquire() {
-            tokio::time::sleep(HOLD).await;
-        }
-    }
-
-    fn place(&self, origin: Option<Origin>, share: usize) -> Option<Place> {
+    fn place(&self, address: Option<IpAddr>, share: Option<usize>) -> Option<Place> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let share = self.shares.enter(origin, share, self.capacity())?;
+        let share = match share {
+            None => None,
+            Some(most) => Some(self.share(guesses::origin(address), most)?),
+        };
         Some(Place { _place: place, _share: share })
     }
 
-    fn capacity(&self) -> usize {
-        usize::try_from(self.capacity).unwrap_or(usize::MAX)
+    fn share(&self, origin: Origin, most: usize) -> Option<Share> {
+        let mut shares = self.shares.lock();
+        let count = shares.get(&origin).copied().unwrap_or_default();
+        if count >= most {
+            return None;
+        }
+        shares.insert(origin, count + 1);
+        Some(Share { origin, shares: Arc::clone(&self.shares) })
     }
 
     fn note_refusal(&self) {
@@ -129,48 +130,59 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn enter(gate: &Gate, address: &str, share: usize) -> Option<Place> {
-        gate.enter(Some(Origin::new(address.parse().unwrap())), share)
+    fn enter(gate: &Gate, address: &str, share: Option<usize>) -> Option<Place> {
+        gate.enter(Some(address.parse().unwrap()), share)
     }
 
     #[test]
     fn one_address_takes_its_share_and_leaves_the_rest_to_others() {
         let gate = Gate::new(5);
-        let held: Vec<Place> = (0..3).map(|_| enter(&gate, "192.0.2.1", 3).unwrap()).collect();
-        assert!(enter(&gate, "192.0.2.1", 3).is_none());
-        let other = enter(&gate, "192.0.2.2", 3).unwrap();
+        let one = |share| enter(&gate, "192.0.2.1", share);
+        let held: Vec<Place> = (0..3).map(|_| one(Some(3)).unwrap()).collect();
+        assert!(one(Some(3)).is_none());
+        assert!(one(None).is_some(), "it is not bounded any more");
+        let other = enter(&gate, "192.0.2.2", Some(3)).unwrap();
         assert_eq!(gate.connections(), 4);
         drop(held);
         assert_eq!(gate.connections(), 1);
-        assert!(enter(&gate, "192.0.2.1", 3).is_some());
+        assert!(one(Some(3)).is_some());
         drop(other);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_that_is_fined_over_and_over_is_not_let_in_for_a_while() {
-        let gate = Gate::new(1000);
-        let one = Some(Origin::new("192.0.2.1".parse().unwrap()));
-        for _ in 0..FINE {
-            assert!(gate.enter(one, 100).is_some());
-            gate.fine(one, 100);
-        }
-        assert!(gate.enter(one, 100).is_none());
-        assert!(enter(&gate, "192.0.2.2", 100).is_some());
-        gate.fine(one, 100);
-        for (address, expected) in [(one, HOLD), (None, Duration::ZERO)] {
-            let began = tokio::time::Instant::now();
-            gate.hold(address, 100).await;
-            assert_eq!(began.elapsed(), expected);
-        }
-        assert!(gate.enter(one, 1000).is_some(), "it is switched off");
-        tokio::time::sleep(FINE_LASTS * 2).await;
-        assert!(gate.enter(one, 100).is_some());
+        assert!(gate.shares.lock().is_empty());
     }
 
     #[test]
-    fn a_share_as_large_as_the_whole_is_none() {
+    fn without_a_bound_one_address_may_have_them_all() {
         let gate = Gate::new(2);
-        let _held: Vec<Place> = (0..2).map(|_| enter(&gate, "192.0.2.1", 2).unwrap()).collect();
-        assert!(enter(&gate, "192.0.2.2", 2).is_none());
+        let _held: Vec<Place> = (0..2).map(|_| enter(&gate, "192.0.2.1", None).unwrap()).collect();
+        assert!(enter(&gate, "192.0.2.2", None).is_none());
+    }
+
+    #[test]
+    fn an_address_has_one_share_however_it_is_written_and_a_network_of_ipv6_has_one() {
+        let gate = Gate::new(9);
+        let one = |address| enter(&gate, address, Some(1));
+        let _held = [one("192.0.2.1").unwrap(), one("2001:db8::1").unwrap()];
+        for address in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::ffff:ffff:ffff:ffff"] {
+            assert!(one(address).is_none(), "{address}");
+        }
+        for address in ["192.0.2.2", "2001:db8:0:1::1"] {
+            assert!(one(address).is_some(), "{address}");
+        }
+    }
+
+    /// What is refused is not counted.
+    #[test]
+    fn a_refusal_takes_nothing_up() {
+        let gate = Gate::new(2);
+        let held = enter(&gate, "192.0.2.1", Some(1)).unwrap();
+        for _ in 0..5 {
+            assert!(enter(&gate, "192.0.2.1", Some(1)).is_none());
+        }
+        let other = enter(&gate, "192.0.2.2", Some(2)).unwrap();
+        for _ in 0..5 {
+            assert!(enter(&gate, "192.0.2.2", Some(2)).is_none(), "the whole is taken");
+        }
+        drop((held, other));
+        assert_eq!((gate.connections(), gate.shares.lock().len()), (0, 0));
     }
 }

@@ -142,7 +142,7 @@ impl ProxyHttp for Gateway {
                 self.keep_or_close(session);
                 answered(session, answer).await
             }
-            None => match self.shared.wait_for_upstream(&limits, visit.client.address) {
+            None => match self.shared.wait_for_upstream(&limits) {
                 None => {
                     self.keep_or_close(session);
                     answered(session, failed(StatusCode::SERVICE_UNAVAILABLE, visit.route)).await

@@ -2,7 +2,7 @@
 //! a request keeps the one that it began with.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -61,9 +61,8 @@ pub struct Shared {
 
 impl Shared {
     /// `None` where too many wait for the upstream already.
-    pub fn wait_for_upstream(&self, limits: &Limits, address: Option<IpAddr>) -> Option<Counted> {
-        let most = limits.forwarded_requests;
-        self.forwarded.enter(most, limits.share_of(most), address)
+    pub fn wait_for_upstream(&self, limits: &Limits) -> Option<Counted> {
+        self.forwarded.enter(limits.forwarded_requests)
     }
 }
 

@@ -103,7 +103,7 @@ pub async fn inquiry(
         inquiries::count(&shared.metrics, purpose, AnsweredBy::Upstream);
         return Ok(None);
     };
-    let Some(_forwarded) = shared.wait_for_upstream(&config.limits, client.address) else {
+    let Some(_forwarded) = shared.wait_for_upstream(&config.limits) else {
         inquiries::count(&shared.metrics, purpose, AnsweredBy::Cambio);
         let overloaded = Refusal::from(Failure::Overloaded).outcome();
         return Ok(Some(Answer::refused(&overloaded, &decision_id())));

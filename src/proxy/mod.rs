@@ -25,7 +25,6 @@ pub mod reply;
 pub mod route;
 pub mod screen;
 pub mod section;
-pub mod share;
 pub mod switch;
 pub mod tls;
 pub mod token_endpoint;

@@ -1,6 +1,5 @@
 //! The token endpoint: an intercepted request becomes an answer, or goes on to the upstream.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -81,21 +80,20 @@ impl TokenEndpoint {
         let began = Instant::now();
         let mut record = Record::default();
         let caller = (intercepted.probe, intercepted.calling);
-        let address = intercepted.calling.address;
         let (asked, result) = match intercepted.request.recognise() {
             Ok(Recognised::Other) => return Disposition::Forward,
             Ok(Recognised::Exchange(form)) => {
                 if exchange::is_forwarded(&form, &config.policy) {
                     return Disposition::Forward;
                 }
-                let result = match self.begin(config, address) {
+                let result = match self.begin(config) {
                     Ok(_busy) => self.exchange(config, keys, &form, caller, &mut record).await,
                     Err(failure) => Err(failure.into()),
                 };
                 (Asked::Exchange, result)
             }
             Ok(Recognised::Refresh(form)) => {
-                let result = match self.begin(config, address) {
+                let result = match self.begin(config) {
                     Ok(_busy) => self.refresh(config, &form, caller, &mut record).await,
                     Err(failure) => Err(failure.into()),
                 };
@@ -107,10 +105,8 @@ impl TokenEndpoint {
     }
 
     /// What is beyond the bound is told so at once: it would only make all others wait.
-    fn begin(&self, config: &Config, address: Option<IpAddr>) -> Result<Counted, Failure> {
-        let most = config.limits.requests;
-        let share = config.limits.share_of(most);
-        self.busy.enter(most, share, address).ok_or(Failure::Overloaded)
+    fn begin(&self, config: &Config) -> Result<Counted, Failure> {
+        self.busy.enter(config.limits.requests).ok_or(Failure::Overloaded)
     }
 
     /// Answers, audits and counts a refusal that was found before the request was whole: too large,

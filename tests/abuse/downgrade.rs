@@ -251,8 +251,7 @@ async fn start(upstream: &str) -> (Cambio, Authority) {
     let folder = folder();
     let authority = Authority::new();
     authority.write_leaf(folder.path());
-    let quick =
-        "limits: { header_timeout: 5s, body_timeout: 300ms, connections_per_address: 10000 }\n";
+    let quick = "limits: { header_timeout: 5s, body_timeout: 300ms }\n";
     let config = load(folder.path(), upstream, &format!("{LISTEN}{quick}"));
     let metrics = Arc::new(cambio::telemetry::metrics::Metrics::new());
     let running = cambio::app::App::start(config, metrics).await.unwrap();

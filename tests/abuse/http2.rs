@@ -4,13 +4,13 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 
 use super::authority::{Authority, LISTEN};
@@ -19,7 +19,7 @@ use super::frames::{
     SETTINGS, WINDOW_UPDATE, block, frame, request,
 };
 use super::load::{
-    ATTACKER, HEALTHY, Peak, Server, Times, Tokens, alone, configure, mebibytes, times,
+    ATTACKER, Figures, HEALTHY, Peak, Server, Times, Tokens, alone, configure, seconds, times,
 };
 use super::support::{Upstream, response};
 
@@ -239,48 +239,60 @@ fn elsewhere() -> Runtime {
     builder.worker_threads(2).on_thread_start(give_way).enable_all().build().unwrap()
 }
 
+/// Attackers at work.
+struct Attack {
+    stop: watch::Sender<bool>,
+    attackers: Vec<JoinHandle<()>>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Attack {
+    async fn begin(scene: &Arc<Scene>, kind: Abuse, elsewhere: &Runtime) -> Self {
+        let sent = Arc::new(AtomicU64::new(0));
+        let (stop, stopping) = watch::channel(false);
+        let attacker = |_| {
+            elsewhere.spawn(abuse(Arc::clone(scene), kind, Arc::clone(&sent), stopping.clone()))
+        };
+        let attackers = (0..kind.connections()).map(attacker).collect();
+        while sent.load(Ordering::Relaxed) < kind.connections() as u64 {
+            tokio::task::yield_now().await;
+        }
+        Self { stop, attackers, sent }
+    }
+
+    /// How much was sent.
+    async fn end(self) -> u64 {
+        self.stop.send(true).unwrap();
+        for attacker in self.attackers {
+            attacker.await.unwrap();
+        }
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
 async fn withstands(kind: Abuse) {
     let _alone = alone().await;
     let scene = Arc::new(Scene::start().await);
     scene.healthy().await;
-    let usual = scene.healthy().await;
     let idle = scene.server.memory();
-    let sent = Arc::new(AtomicU64::new(0));
-    let (stop, stopping) = watch::channel(false);
-    let elsewhere = elsewhere();
-    let attackers: Vec<_> = (0..kind.connections())
-        .map(|_| tokio::spawn(abuse(Arc::clone(&scene), kind, Arc::clone(&sent), stopping.clone())))
-        .collect();
     let peak = Peak::of(&scene.server);
-    while sent.load(Ordering::Relaxed) < kind.connections() as u64 {
-        tokio::task::yield_now().await;
+    let elsewhere = elsewhere();
+    let (mut usual, mut during, mut sent) = (Times::default(), Times::default(), 0);
+    // By turns, as a machine is not equally busy all the time.
+    let rounds = if seconds().is_some() { 3 } else { 1 };
+    for _ in 0..rounds {
+        usual.add(scene.healthy().await);
+        let attack = Attack::begin(&scene, kind, &elsewhere).await;
+        during.add(scene.healthy().await);
+        sent += attack.end().await;
     }
-    let during = scene.healthy().await;
-    let peak = peak.end();
-    stop.send(true).unwrap();
-    for attacker in attackers {
-        attacker.await.unwrap();
-    }
-    let told = format!(
-        "{kind:?}: {} frames or connections; p99 {:.1?} usually, {:.1?} meanwhile; \
-         median {:.1?}, {:.1?}; memory {:.0} MiB idle, {:.0} MiB at its peak",
-        sent.load(Ordering::Relaxed),
-        usual.p99(),
-        during.p99(),
-        usual.median(),
-        during.median(),
-        mebibytes(idle),
-        mebibytes(peak),
-    );
-    writeln!(std::io::stderr(), "{told}").unwrap();
-    assert!(peak < idle + BOUND, "{told}");
-    // A machine that is busy with other tests has its own p99; the true figures come from
-    // `make pressure`.
-    let slowest = (usual.p99() * 20).max(Duration::from_secs(2));
-    assert!(during.p99() < slowest, "{told}");
     elsewhere.shutdown_background();
     // And it is as good as before.
-    scene.healthy().await;
+    usual.add(scene.healthy().await);
+    let figures = Figures { usual, during, idle, peak: peak.end() };
+    let told = format!("{kind:?}: {sent} frames or connections; {figures}");
+    writeln!(std::io::stderr(), "{told}").unwrap();
+    figures.hold(BOUND, &told);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

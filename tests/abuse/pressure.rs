@@ -113,11 +113,8 @@ async fn exchanges_beyond_the_bound_are_told_to_come_back() {
     let upstream = Upstream::start().await;
     let key = key();
     let (issuer, body) = issuer(&key, &format!("jwks_endpoint: \"{}/jwks\"", keys.url()));
-    let cambio = Cambio::start(
-        &upstream.url(),
-        &format!("{issuer}limits: {{ requests: 3, connections_per_address: 10000 }}\n"),
-    )
-    .await;
+    let cambio =
+        Cambio::start(&upstream.url(), &format!("{issuer}limits: {{ requests: 3 }}\n")).await;
     let exchange = post("/oauth2/token", "", &body);
     let mut asking = ask(&cambio, &exchange, 20);
     let busy = all_but(&mut asking, 3).await;
@@ -152,7 +149,7 @@ async fn an_upstream_that_hangs_does_not_stop_exchanges() {
     let jwks = json!({ "keys": [key.jwk()] }).to_string();
     std::fs::write(folder.path().join("partner.json"), jwks).unwrap();
     let (issuer, body) = issuer(&key, "jwks: { file: partner.json }");
-    let limits = "limits: { forwarded_requests: 3, requests: 3, connections_per_address: 10000 }\n";
+    let limits = "limits: { forwarded_requests: 3, requests: 3 }\n";
     let patient = format!(
         "upstream: {{ url: \"{}\", timeouts: {{ connect: 5s, read: 1m }} }}\n",
         upstream.url()
@@ -257,7 +254,7 @@ async fn ten_times_as_many_clients_get_about_as_much_done() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = Tokens::new(folder.path());
     let listen = "listen: [{ address: 127.0.0.1:0 }]";
-    let limits = "limits: { requests: 1, connections_per_address: 10000 }\n";
+    let limits = "limits: { requests: 1 }\n";
     let config = configure(folder.path(), &upstream.url(), listen, limits);
     let server = Server::start(folder, &config);
     let requests = tokens.requests(200);
@@ -278,7 +275,8 @@ async fn ten_times_as_many_clients_get_about_as_much_done() {
 #[tokio::test]
 async fn a_connection_that_was_turned_away_leaves_nothing_behind() {
     let upstream = Upstream::start().await;
-    let cambio = Cambio::start(&upstream.url(), "limits: { connections: 2 }\n").await;
+    let limits = "limits: { connections: 2, connections_per_address: 1 }\n";
+    let cambio = Cambio::start(&upstream.url(), limits).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let stream: TcpStream = super::load::connect(cambio.address(), HEALTHY).await.unwrap();

@@ -1,5 +1,5 @@
-//! Clients that take their time, two thousand at once: each is cut off, and others are served
-//! meanwhile.
+//! Clients that take their time, many at once (two thousand in a run for figures): each is cut off, and
+//! others are served meanwhile.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
 use super::authority::{Authority, LISTEN};
-use super::load::{ATTACKER, HEALTHY, Peak, Server, Tokens, alone, configure, mebibytes, times};
+use super::load::{
+    ATTACKER, Figures, HEALTHY, Peak, Server, Tokens, alone, configure, seconds, times,
+};
 use super::support::{Cambio, Connection, PATIENCE, Upstream, get};
 
-const WANTED: usize = 2000;
+/// How many there are, and how long they may take.
+fn size() -> (usize, &'static str) {
+    match seconds() {
+        Some(_) => (2000, "limits: { header_timeout: 10s, body_timeout: 10s }\n"),
+        None => (200, "limits: { header_timeout: 2s, body_timeout: 2s }\n"),
+    }
+}
+
 /// What each may take up.
 const BOUND: u64 = 64 * 1024;
-const LIMITS: &str = "limits: { header_timeout: 10s, body_timeout: 10s }\n";
-
-/// As many as open files allow for, here and in the process under test.
-fn count() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let soft: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX);
-    WANTED.min(soft.saturating_sub(300))
-}
 
 /// Sends a byte now and then until the other side has answered and closed.
 async fn drip(mut stream: TcpStream, drop: Option<u8>) -> Vec<u8> {
@@ -54,7 +54,8 @@ async fn withstands(name: &str, listen: &str, start: &[u8], drop: Option<u8>, en
     let authority = Authority::new();
     authority.write_leaf(folder.path());
     let tokens = Tokens::new(folder.path());
-    let config = configure(folder.path(), &upstream.url(), listen, LIMITS);
+    let (count, limits) = size();
+    let config = configure(folder.path(), &upstream.url(), listen, limits);
     let server = Server::start(folder, &config);
     let is_tls = listen == LISTEN;
     let healthy = async || {
@@ -69,10 +70,9 @@ async fn withstands(name: &str, listen: &str, start: &[u8], drop: Option<u8>, en
         }
     };
     healthy().await;
-    let usual = healthy().await;
+    let mut usual = healthy().await;
     let idle = server.memory();
     let peak = Peak::of(&server);
-    let count = count();
     let mut slow = tokio::task::JoinSet::new();
     for _ in 0..count {
         let mut stream = server.connect(ATTACKER).await;
@@ -80,28 +80,21 @@ async fn withstands(name: &str, listen: &str, start: &[u8], drop: Option<u8>, en
         slow.spawn(drip(stream, drop));
     }
     let during = healthy().await;
+    assert!(seconds().is_none() || slow.len() == count && slow.try_join_next().is_none());
     let answers = timeout(PATIENCE * 2, slow.join_all()).await.expect("some are never cut off");
     let peak = peak.end();
-    let told = format!(
-        "{count} {name}: p99 {:.1?} usually, {:.1?} meanwhile; median {:.1?}, {:.1?}; \
-         memory {:.0} MiB idle, {:.0} MiB at its peak",
-        usual.p99(),
-        during.p99(),
-        usual.median(),
-        during.median(),
-        mebibytes(idle),
-        mebibytes(peak),
-    );
+    usual.add(healthy().await);
+    let figures = Figures { usual, during, idle, peak };
+    let told = format!("{count} {name}: {figures}");
     writeln!(std::io::stderr(), "{told}").unwrap();
     assert_eq!(answers.len(), count);
     for answer in answers {
         assert!(answer.starts_with(end), "{}", answer.escape_ascii());
         assert_eq!(answer.is_empty(), end.is_empty(), "{}", answer.escape_ascii());
     }
-    assert!(peak < idle + BOUND * count as u64, "{told}");
-    assert!(during.p99() < (usual.p99() * 20).max(Duration::from_secs(2)), "{told}");
     assert!(upstream.requests().is_empty());
-    healthy().await;
+    // Few are less than what a process takes up by itself.
+    figures.hold((BOUND * count as u64).max(32 * 1024 * 1024), &told);
 }
 
 const PLAIN: &str = "listen: [{ address: 127.0.0.1:0 }]";
@@ -156,10 +149,9 @@ async fn one_address_does_not_take_the_places_of_all_others() {
 
 /// Everybody comes from one address where a load balancer stands in front.
 #[tokio::test]
-async fn a_share_as_large_as_the_whole_is_none_and_a_reload_changes_it() {
+async fn unless_it_is_bounded_one_address_may_have_them_all_and_a_reload_changes_it() {
     let upstream = Upstream::start().await;
-    let whole = "limits: { connections: 6, connections_per_address: 6 }\n";
-    let cambio = Cambio::start(&upstream.url(), whole).await;
+    let cambio = Cambio::start(&upstream.url(), "limits: { connections: 6 }\n").await;
     let mut held = Vec::new();
     for _ in 0..6 {
         let mut connection = from(&cambio, ATTACKER).await;

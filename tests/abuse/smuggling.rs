@@ -14,8 +14,7 @@ use tokio::time::timeout;
 use super::strict::{Read, Recorder, read_strictly};
 use super::support::{Cambio, get};
 
-const QUICK: &str = "limits: { header_timeout: 1s, body_timeout: 1s, idle_timeout: 1s, \
-                     connections_per_address: 10000 }\n";
+const QUICK: &str = "limits: { header_timeout: 1s, body_timeout: 1s, idle_timeout: 1s }\n";
 /// Comes after each case on its connection, and must never be taken for a request of its own.
 const MARKER: &[u8] = b"GET /marker HTTP/1.1\r\nHost: a\r\n\r\n";
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";

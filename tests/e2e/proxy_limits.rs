@@ -66,9 +66,7 @@ async fn an_idle_connection_is_closed() {
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once_and_places_become_free() {
     let upstream = Upstream::start().await;
-    let cambio =
-        Cambio::start(&upstream.url(), "limits: { connections: 3, connections_per_address: 3 }\n")
-            .await;
+    let cambio = Cambio::start(&upstream.url(), "limits: { connections: 3 }\n").await;
     let mut held: Vec<Connection> = Vec::new();
     for _ in 0..3 {
         let mut connection = cambio.connect().await;

@@ -145,7 +145,7 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
         has_named_store: false,
         limits: Limits {
             connections: 100,
-            connections_per_address: 100,
+            connections_per_address: None,
             requests: 100,
             forwarded_requests: 100,
             header_timeout: Duration::from_secs(10),

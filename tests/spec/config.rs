@@ -22,8 +22,7 @@ fn the_base_has_no_fault_and_no_warning() {
     assert_eq!(config.endpoints.introspection, None);
     assert_eq!(config.policy.unknown_issuers(), UnknownIssuers::Reject);
     assert_eq!(config.limits.connections, 100);
-    assert_eq!(config.limits.connections_per_address, 25);
-    assert_eq!((config.limits.share_of(1000), config.limits.share_of(1)), (250, 1));
+    assert_eq!(config.limits.connections_per_address, None);
     assert_eq!((config.limits.requests, config.limits.forwarded_requests), (1000, 2000));
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(60));
     let partner = &config.trusted_token_issuers[0].issuer;

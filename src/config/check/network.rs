@@ -132,11 +132,10 @@ impl Check<'_> {
         let limits = limits.and_then(|field| field.value.as_ref()).unwrap_or(&NONE);
         let short = || MILLISECONDS(100)..=SECONDS(300);
         let many = || 1..=1_000_000;
-        let connections = self.number(&limits.connections, 10_000, many());
-        let share = connections.div_ceil(4);
+        let share = &limits.connections_per_address;
         Limits {
-            connections,
-            connections_per_address: self.number(&limits.connections_per_address, share, many()),
+            connections: self.number(&limits.connections, 10_000, many()),
+            connections_per_address: share.as_ref().map(|_| self.number(share, 1, many())),
             requests: self.number(&limits.requests, 1000, many()),
             forwarded_requests: self.number(&limits.forwarded_requests, 2000, many()),
             header_timeout: self.duration(&limits.header_timeout, SECONDS(10), short()),

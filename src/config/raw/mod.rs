@@ -260,9 +260,8 @@ pub(super) struct Limits {
     /// Connections at a time, over all listeners. Default: 10000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) connections: Maybe<usize>,
-    /// How many of these one address may have (of IPv6: one /64), and the same part of `requests` and
-    /// `forwarded_requests`. As many as `connections`, where everybody comes by one load balancer.
-    /// Default: a quarter.
+    /// How many of these one address may have (of IPv6: one /64). Not where clients come by a load
+    /// balancer: that has one address for all of them. Default: as many as there are.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) connections_per_address: Maybe<usize>,
     /// Exchanges and refreshes that are being answered, at a time. Default: 1000.

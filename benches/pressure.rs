@@ -34,53 +34,34 @@ fn start(more: &str) -> (Server, Arc<Tokens>) {
     (Server::start(folder, &config), tokens)
 }
 
-/// What part of the peak is got done, at worst, when ten times as many ask and do as they are told.
-async fn goodput() -> f64 {
-    let (server, tokens) = start("");
+/// What part of the peak is got done when ten times as many clients ask as it takes to reach it.
+/// Whoever is told to come back does so after `comes_back`.
+async fn goodput(what: &str, more: &str, comes_back: Duration) -> f64 {
+    let (server, tokens) = start(more);
     let requests = tokens.requests(2000);
-    let with = |server: &Server, clients, comes_back| {
+    let with = |clients| {
         crowd(Crowd { address: server.address, clients, lasts: LASTS, comes_back }, &requests)
     };
-    with(&server, 8, Duration::ZERO).await;
-    let mut best = (0, 0.0);
+    with(8).await;
+    let (mut capacity, mut peak) = (0, 0.0);
     for clients in [1, 2, 4, 8, 16, 32, 64] {
-        let tally = with(&server, clients, Duration::ZERO).await;
-        println!("goodput: {clients} clients: {tally}");
-        if tally.rate() > best.1 {
-            best = (clients, tally.rate());
+        let tally = with(clients).await;
+        println!("goodput, {what}: {clients} clients: {tally}");
+        if tally.rate() > peak {
+            (capacity, peak) = (clients, tally.rate());
         }
     }
-    let (capacity, peak) = best;
-    let clients = capacity * 10;
-    let pressed = with(&server, clients, Duration::ZERO).await;
-    let of_peak = pressed.rate() / peak;
-    println!(
-        "goodput: {clients} clients, the usual bound: {pressed}: {:.0} % of the peak",
-        of_peak * 100.0
-    );
-    let mut worst = of_peak;
-    drop(server);
-
-    let (server, tokens) = start("limits: { requests: 1 }\n");
-    let requests = tokens.requests(2000);
-    for (what, comes_back) in [
-        ("that come back after a second, as told", Duration::from_secs(1)),
-        ("that come back at once", Duration::ZERO),
-    ] {
-        let crowd =
-            crowd(Crowd { address: server.address, clients, lasts: LASTS, comes_back }, &requests);
-        let pressed = crowd.await;
-        let of_peak = pressed.rate() / peak;
-        println!(
-            "goodput: {clients} clients {what}, a bound of one: {pressed}: {:.0} % of the peak",
-            of_peak * 100.0
-        );
-        // Whoever does not do as told has the machine answer refusals, and this one ask for them, too.
-        if !comes_back.is_zero() {
-            worst = worst.min(of_peak);
-        }
+    // By turns, as a machine is not equally busy all the time.
+    let (mut usual, mut pressed) = (0.0, 0.0);
+    for _ in 0..3 {
+        usual += with(capacity).await.rate();
+        let tally = with(capacity * 10).await;
+        println!("goodput, {what}: {} clients: {tally}", capacity * 10);
+        pressed += tally.rate();
     }
-    worst
+    let part = pressed / usual;
+    println!("goodput, {what}: at ten times the capacity {:.0} % of the peak", part * 100.0);
+    part
 }
 
 async fn memory() {
@@ -108,8 +89,14 @@ fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let worst = goodput().await;
+        // An exchange waits for nothing here, so that no other bound than one is ever reached.
+        let one = "limits: { requests: 1 }\n";
+        let usual = goodput("the usual bound", "", Duration::ZERO).await;
+        let told = goodput("a bound of one", one, Duration::from_secs(1)).await;
+        let deaf =
+            goodput("a bound of one, and clients that come back at once", one, Duration::ZERO);
+        let deaf = deaf.await;
         memory().await;
-        assert!(worst >= 0.9, "less than nine tenths of the peak got done");
+        assert!(usual.min(told).min(deaf) >= 0.9, "less than nine tenths of the peak got done");
     });
 }

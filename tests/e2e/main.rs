@@ -25,6 +25,9 @@
 
 mod admin;
 mod admin_revoke;
+mod chaos;
+mod chaos_issuer;
+mod chaos_kinds;
 mod client_probe;
 mod dev;
 mod doctor;
@@ -45,8 +48,11 @@ mod introspection;
 mod issuer;
 mod keys;
 mod keys_discovery;
+mod keys_disk;
+mod keys_flood;
 mod keys_reload;
 mod keys_source;
+mod keys_unnamed;
 mod leap;
 mod metrics;
 mod operator;

@@ -18,6 +18,7 @@ mod config;
 mod config_applications;
 mod config_commands;
 mod config_examples;
+mod config_fetched_keys;
 mod config_issuers;
 mod config_resource_servers;
 mod config_store;

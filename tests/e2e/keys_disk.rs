@@ -1,0 +1,542 @@
+//! The last good keys on disk: a restart while the issuer is down, and what must never be used.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use cambio::clock;
+use cambio::config::{Config, FetchedKeys, KeyCache};
+use cambio::exchange::error::Failure;
+use cambio::jwt::key_set::KeySetError;
+use cambio::jwt::sign::SigningKey;
+use cambio::keys::last_good::{Label, LastGood, Refused};
+use cambio::keys::{KeyRing, KeyState, Origin};
+use cambio::telemetry::metrics::Metrics;
+use cambio::time::Timestamp;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::issuer::{Issuer, status, whole};
+use crate::leap::{at_once, leap, settle, until};
+use crate::process::Process;
+use crate::setting::{config, endpoint, is_granted, issuer, jwks, key, pending};
+use crate::support::{self, Cambio, Connection, Upstream, get, post};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// An issuer, `partner`, and a folder in which its keys are kept.
+struct Estate {
+    server: Issuer,
+    key: SigningKey,
+    config: Config,
+    folder: TempDir,
+}
+
+impl Estate {
+    async fn new() -> Self {
+        let key = key("a");
+        let set = jwks(&[&key]);
+        let server = Issuer::start(move |_| whole(set.clone())).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(vec![
+            issuer("partner", endpoint(server.url("/jwks"))),
+            issuer("other", endpoint(server.url("/other"))),
+        ]);
+        let cache = KeyCache { folder: folder.path().join("keys"), is_named: true };
+        config.fetched_keys = FetchedKeys { max_stale: DAY, cache: Some(cache) };
+        Self { server, key, config, folder }
+    }
+
+    /// With a set that was confirmed so long ago, and an issuer that is down.
+    async fn kept(ago: Duration) -> Self {
+        let estate = Self::new().await;
+        estate.server.answer(|_| status(503));
+        estate.keep(0, &jwks(&[&estate.key]), ago);
+        estate
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    fn last_good(&self) -> LastGood {
+        LastGood::open(&self.path(), &self.config.signing_keys, DAY).unwrap()
+    }
+
+    fn label(&self, nth: usize) -> Label {
+        Label::of(&self.config.trusted_token_issuers[nth]).unwrap()
+    }
+
+    fn keep(&self, nth: usize, document: &str, ago: Duration) {
+        let at = Timestamp::from_secs(clock::now().as_secs() - ago.as_secs());
+        self.last_good().keep(&self.label(nth), document.as_bytes(), at).unwrap();
+    }
+
+    fn recall(&self) -> Result<bool, Refused> {
+        self.last_good().recall(&self.label(0), clock::now()).map(|recalled| recalled.is_some())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> =
+            fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    /// The only file.
+    fn file(&self) -> PathBuf {
+        let files = self.files();
+        assert_eq!(files.len(), 1, "{files:?}");
+        files[0].clone()
+    }
+
+    fn ring(&self) -> KeyRing {
+        KeyRing::open(&self.config, &Arc::new(Metrics::new()), None).unwrap()
+    }
+
+    async fn exchange(&self, ring: &KeyRing) -> Result<bool, Failure> {
+        let keys = ring.resolve(&pending(&self.config, "partner", &self.key)).await?;
+        Ok(is_granted(&self.config, pending(&self.config, "partner", &self.key), &keys))
+    }
+}
+
+#[tokio::test]
+async fn a_restart_while_the_issuer_is_down_serves_at_once_and_asks_at_once() {
+    let estate = Estate::new().await;
+    let ring = estate.ring();
+    until(|| ring.status().iter().all(|one| one.keys_from == Some(Origin::Fetched))).await;
+    until(|| estate.path().exists() && estate.files().len() == 2).await;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    until(|| estate.files().iter().all(|file| file.extension().is_some_and(|e| e == "keys"))).await;
+    assert_eq!(mode(&estate.path()), 0o700);
+    for file in estate.files() {
+        assert_eq!(mode(&file), 0o600);
+    }
+    drop(ring);
+
+    estate.server.answer(|_| status(503));
+    let asked = estate.server.count();
+    let ring = estate.ring();
+    assert_eq!(at_once(estate.exchange(&ring)).await, Ok(true));
+    let shown = ring.status().remove(0);
+    assert_eq!((shown.state, shown.keys_from), (KeyState::Stale, Some(Origin::Disk)));
+    assert!(shown.age_seconds.unwrap() < 60, "{shown:?}");
+    until(|| estate.server.count() == asked + 2).await;
+    until(|| ring.status()[0].last_error.is_some()).await;
+    assert_eq!(at_once(estate.exchange(&ring)).await, Ok(true));
+
+    // The issuer is back, with another key.
+    let next = key("b");
+    let set = jwks(&[&next]);
+    estate.server.answer(move |_| whole(set.clone()));
+    leap(2 * SECOND).await;
+    until(|| ring.status()[0].keys_from == Some(Origin::Fetched)).await;
+    assert_eq!(estate.exchange(&ring).await, Ok(false));
+}
+
+#[tokio::test]
+async fn the_age_counts_from_the_last_confirmation_whatever_runs_in_between() {
+    let estate = Estate::kept(23 * HOUR).await;
+    let ring = estate.ring();
+    assert_eq!(at_once(estate.exchange(&ring)).await, Ok(true));
+    let age = ring.status()[0].age_seconds.unwrap();
+    assert!((23 * 3600..24 * 3600).contains(&age), "{age}");
+    leap(HOUR).await;
+    assert_eq!(estate.exchange(&ring).await, Err(Failure::KeysUnavailable));
+    // It is gone, so that no clock that is set back brings it back.
+    leap(10 * SECOND).await;
+    until(|| estate.files().is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_not_used_and_does_not_come_back_with_the_clock() {
+    let estate = Estate::kept(25 * HOUR).await;
+    assert_eq!(estate.recall(), Err(Refused::TooOld));
+    let ring = estate.ring();
+    assert_eq!(estate.exchange(&ring).await, Err(Failure::KeysUnavailable));
+    let earlier = Timestamp::from_secs(clock::now().as_secs() - 2 * 3600);
+    assert_eq!(estate.last_good().recall(&estate.label(0), earlier), Ok(None));
+    // The bound is the configuration's.
+    estate.keep(0, &jwks(&[&estate.key]), HOUR);
+    let short = LastGood::open(&estate.path(), &estate.config.signing_keys, HOUR / 2).unwrap();
+    assert_eq!(short.recall(&estate.label(0), clock::now()), Err(Refused::TooOld));
+    assert_eq!(estate.recall(), Ok(true));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_nothing_younger() {
+    let estate = Estate::new().await;
+    let ring = estate.ring();
+    until(|| ring.status()[0].keys_from == Some(Origin::Fetched)).await;
+    until(|| estate.path().exists() && estate.files().len() == 2).await;
+    // Two hours pass, and the wall clock shows none of it.
+    estate.server.answer(|_| status(503));
+    leap(2 * HOUR).await;
+    until(|| estate.files().is_empty()).await;
+    // The process itself counts on.
+    assert_eq!(at_once(estate.exchange(&ring)).await, Ok(true));
+    assert!(ring.status()[0].age_seconds.unwrap() >= 2 * 3600);
+    // A date that is yet to come is none.
+    let ahead = Timestamp::from_secs(clock::now().as_secs() + 60);
+    let document = jwks(&[&estate.key]);
+    estate.last_good().keep(&estate.label(0), document.as_bytes(), ahead).unwrap();
+    assert_eq!(estate.recall(), Err(Refused::Future));
+    let ring = estate.ring();
+    assert_eq!(estate.exchange(&ring).await, Err(Failure::KeysUnavailable));
+}
+
+type Tamper = fn(&Estate, &Path);
+
+#[tokio::test]
+async fn whatever_was_done_to_a_file_it_is_not_used() {
+    let cases: [(&str, Refused, Tamper); 12] = [
+        ("a changed key", Refused::Tag, |_, file| {
+            let mut bytes = fs::read(file).unwrap();
+            let at = bytes.len() - 20;
+            bytes[at] ^= 1;
+            fs::write(file, bytes).unwrap();
+        }),
+        ("a later date", Refused::Tag, |_, file| {
+            let mut bytes = fs::read(file).unwrap();
+            let at = bytes.iter().position(|b| *b == b'\n').unwrap() + 32 + 8;
+            bytes[at] = bytes[at].wrapping_add(1);
+            fs::write(file, bytes).unwrap();
+        }),
+        ("a cut", Refused::Tag, |_, file| {
+            let bytes = fs::read(file).unwrap();
+            fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("nothing left", Refused::Malformed, |_, file| fs::write(file, "").unwrap()),
+        ("a bare document", Refused::Malformed, |estate, file| {
+            fs::write(file, jwks(&[&estate.key])).unwrap();
+        }),
+        ("far too much", Refused::TooLarge, |_, file| {
+            fs::write(file, vec![0; 1 << 20]).unwrap();
+        }),
+        ("another issuer's", Refused::Tag, |estate, file| {
+            fs::remove_file(file).unwrap();
+            estate.keep(1, &jwks(&[&estate.key]), HOUR);
+            fs::rename(estate.file(), file).unwrap();
+        }),
+        ("another Cambio's", Refused::Tag, |estate, file| {
+            let theirs = config(Vec::new()).signing_keys;
+            let last_good = LastGood::open(&estate.path(), &theirs, DAY).unwrap();
+            let set = jwks(&[&estate.key]);
+            last_good.keep(&estate.label(0), set.as_bytes(), clock::now()).unwrap();
+            assert!(file.exists());
+        }),
+        ("open to others", Refused::Shared, |_, file| {
+            fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
+        }),
+        ("a link", Refused::NotAFile, |estate, file| {
+            let elsewhere = estate.folder.path().join("elsewhere");
+            fs::rename(file, &elsewhere).unwrap();
+            symlink(elsewhere, file).unwrap();
+        }),
+        ("a folder", Refused::NotAFile, |_, file| {
+            fs::remove_file(file).unwrap();
+            fs::create_dir(file).unwrap();
+        }),
+        ("a pipe", Refused::NotAFile, |_, file| {
+            fs::remove_file(file).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(file).status().unwrap();
+            assert!(made.success());
+        }),
+    ];
+    for (what, refused, tamper) in cases {
+        let estate = Estate::kept(HOUR).await;
+        // As it was, it is used.
+        assert_eq!(estate.recall(), Ok(true), "{what}");
+        assert_eq!(at_once(estate.exchange(&estate.ring())).await, Ok(true), "{what}");
+        tamper(&estate, &estate.file());
+        assert_eq!(estate.recall(), Err(refused), "{what}");
+        let ring = estate.ring();
+        assert_eq!(ring.status()[0].keys_from, None, "{what}");
+        assert_eq!(estate.exchange(&ring).await, Err(Failure::KeysUnavailable), "{what}");
+        // What the issuer brings takes its place.
+        if what != "a folder" {
+            let set = jwks(&[&estate.key]);
+            estate.server.answer(move |_| whole(set.clone()));
+            leap(2 * SECOND).await;
+            until(|| ring.status()[0].keys_from == Some(Origin::Fetched)).await;
+            until(|| estate.recall() == Ok(true)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_of_ours_is_held_to_what_is_asked_of_one_that_is_fetched() {
+    let estate = Estate::kept(HOUR).await;
+    let mut private = serde_json::to_value(estate.key.jwk()).unwrap();
+    private["d"] = json!("AQ");
+    let twice = format!("{{\"keys\":[],{}", &jwks(&[&estate.key])[1..]);
+    let many = json!({ "keys": vec![json!({}); 101] }).to_string();
+    for (document, error) in [
+        ("<html>".to_owned(), KeySetError::Malformed),
+        (twice, KeySetError::Malformed),
+        (json!({ "keys": [] }).to_string(), KeySetError::NoUsableKey),
+        (json!({ "keys": [private] }).to_string(), KeySetError::NoUsableKey),
+        (many, KeySetError::TooManyKeys),
+    ] {
+        assert_eq!(
+            cambio::jwt::key_set::KeySet::from_jwks(document.as_bytes()).map(|_| ()),
+            Err(error)
+        );
+        estate.keep(0, &document, HOUR);
+        let ring = estate.ring();
+        assert_eq!(ring.status()[0].keys_from, None, "{document}");
+        assert_eq!(estate.exchange(&ring).await, Err(Failure::KeysUnavailable), "{document}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_copy_that_is_put_back_counts_no_longer_than_it_would_have() {
+    let estate = Estate::kept(20 * HOUR).await;
+    let (file, copy) = (estate.file(), estate.folder.path().join("copy"));
+    fs::copy(&file, &copy).unwrap();
+    let next = key("b");
+    estate.keep(0, &jwks(&[&next]), Duration::ZERO);
+    assert_eq!(estate.exchange(&estate.ring()).await, Ok(false));
+    fs::copy(&copy, &file).unwrap();
+    let ring = estate.ring();
+    assert_eq!(at_once(estate.exchange(&ring)).await, Ok(true));
+    leap(4 * HOUR).await;
+    assert_eq!(estate.exchange(&ring).await, Err(Failure::KeysUnavailable));
+    // The issuer's own word counts more from the moment on that it can be had.
+    fs::copy(&copy, &file).unwrap();
+    let set = jwks(&[&next]);
+    estate.server.answer(move |_| whole(set.clone()));
+    let ring = estate.ring();
+    until(|| ring.status()[0].keys_from == Some(Origin::Fetched)).await;
+    assert_eq!(estate.exchange(&ring).await, Ok(false));
+}
+
+#[tokio::test]
+async fn another_source_and_another_name_begin_with_nothing() {
+    let estate = Estate::kept(HOUR).await;
+    let down = estate.server.url("/jwks");
+    let mut moved = down.clone();
+    moved.set_path("/elsewhere");
+    for (name, url, expected) in [
+        ("partner", down.clone(), Some(Origin::Disk)),
+        ("renamed", down, None),
+        ("partner", moved, None),
+    ] {
+        let mut config = config(vec![issuer(name, endpoint(url))]);
+        config.fetched_keys = estate.config.fetched_keys.clone();
+        config.signing_keys = Arc::clone(&estate.config.signing_keys);
+        let ring = KeyRing::open(&config, &Arc::new(Metrics::new()), None).unwrap();
+        assert_eq!(ring.status()[0].keys_from, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_issuer_needs_goes_once_it_can_never_be_used_and_nothing_else_does() {
+    let estate = Estate::kept(Duration::ZERO).await;
+    let gone = config(vec![issuer("gone", endpoint(estate.server.url("/gone")))]);
+    let label = Label::of(&gone.trusted_token_issuers[0]).unwrap();
+    let own = estate.file();
+    estate.last_good().keep(&label, b"{}", clock::now()).unwrap();
+    let gone = estate.files().into_iter().find(|file| *file != own).unwrap();
+    let unfinished = estate.path().join("4194305-7.new");
+    let foreign = [estate.path().join("notes.txt"), estate.path().join("short.keys")];
+    for file in foreign.iter().chain([&unfinished]) {
+        fs::write(file, "").unwrap();
+    }
+    let set_age = |age: Duration| {
+        for file in foreign.iter().chain([&unfinished, &gone]) {
+            let file = fs::File::options().write(true).open(file).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+    };
+    set_age(23 * HOUR);
+    estate.keep(0, "{}", Duration::ZERO);
+    assert!(gone.exists() && unfinished.exists());
+    set_age(25 * HOUR);
+    estate.keep(0, "{}", Duration::ZERO);
+    assert!(!gone.exists() && !unfinished.exists());
+    assert!(own.exists() && foreign.iter().all(|file| file.exists()));
+}
+
+#[tokio::test]
+async fn a_new_signing_key_is_what_the_next_file_is_written_under() {
+    let mut estate = Estate::kept(HOUR).await;
+    let set = jwks(&[&estate.key]);
+    estate.server.answer(move |_| whole(set.clone()));
+    let ring = estate.ring();
+    until(|| ring.status()[0].keys_from == Some(Origin::Fetched)).await;
+    estate.config.signing_keys = config(Vec::new()).signing_keys;
+    assert_eq!(estate.recall(), Err(Refused::Tag));
+    let asked = estate.server.count();
+    let metrics = Arc::new(Metrics::new());
+    let reloaded = KeyRing::open(&estate.config, &metrics, Some(&ring)).unwrap();
+    drop(ring);
+    // What is at hand is written anew; nobody has to be asked for it.
+    until(|| estate.recall() == Ok(true)).await;
+    settle().await;
+    assert_eq!(estate.server.count(), asked);
+    assert_eq!(at_once(estate.exchange(&reloaded)).await, Ok(true));
+}
+
+type Prepare = fn(&Path);
+
+#[tokio::test]
+async fn a_folder_that_is_asked_for_must_be_usable_and_the_default_need_not() {
+    let mut estate = Estate::new().await;
+    let path = estate.path();
+    let metrics = Arc::new(Metrics::new());
+    let cases: [(&str, Prepare); 4] = [
+        ("it can't be written to", |path| {
+            fs::write(path.parent().unwrap().join("file"), "").unwrap();
+        }),
+        ("it can't be written to", |path| fs::write(path, "").unwrap()),
+        ("chmod 700", |path| {
+            fs::create_dir(path).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o750)).unwrap();
+        }),
+        ("a link to one", |path| {
+            let elsewhere = path.parent().unwrap().join("elsewhere");
+            fs::create_dir(&elsewhere).unwrap();
+            fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).unwrap();
+            symlink(elsewhere, path).unwrap();
+        }),
+    ];
+    for (nth, (why, prepare)) in cases.into_iter().enumerate() {
+        let tried = if nth == 0 { path.parent().unwrap().join("file/keys") } else { path.clone() };
+        prepare(&path);
+        let set = |config: &mut Config, is_named| {
+            let cache = KeyCache { folder: tried.clone(), is_named };
+            config.fetched_keys.cache = Some(cache);
+        };
+        set(&mut estate.config, true);
+        let error = KeyRing::open(&estate.config, &metrics, None).unwrap_err().to_string();
+        assert!(error.contains(why) && error.contains(tried.to_str().unwrap()), "{error}");
+        set(&mut estate.config, false);
+        let ring = KeyRing::open(&estate.config, &metrics, None).unwrap();
+        assert_eq!(estate.exchange(&ring).await, Ok(true), "{why}");
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+    }
+    // Without anything to fetch nothing is made.
+    let mut none = config(Vec::new());
+    let cache = KeyCache { folder: path.clone(), is_named: true };
+    none.fetched_keys.cache = Some(cache);
+    KeyRing::open(&none, &metrics, None).unwrap();
+    assert!(!path.exists());
+}
+
+const OURS: &str = "https://idp.example/oauth2/token";
+
+fn lines(server: &Issuer) -> String {
+    format!(
+        "applications:\n  - client_id: phone\n    type: mobile\n    allowed_grant_types: \
+         [\"urn:ietf:params:oauth:grant-type:token-exchange\"]\n\
+         authorization_server:\n  issuer: {OURS}\n  endpoints: {{ token: [/oauth2/token] }}\n\
+         trusted_token_issuers:\n  - {{ name: partner, issuer: \"https://partner.example\", \
+         jwks_endpoint: \"{}\" }}\n",
+        server.url("/jwks")
+    )
+}
+
+fn exchange(key: &SigningKey) -> Vec<u8> {
+    let now = clock::now().as_secs();
+    let claims = json!({
+        "iss": "https://partner.example", "sub": "alice", "aud": OURS, "exp": now + 600,
+    });
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", "phone")
+        .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+        .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
+        .append_pair("subject_token", &key.sign("JWT", &claims).unwrap())
+        .finish();
+    post("/oauth2/token", "", &form)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_get_200_after_a_restart_in_an_outage_and_503_beyond_the_bound() {
+    let upstream = Upstream::start().await;
+    let own = key("a");
+    let server = Issuer::start(|_| status(503)).await;
+    let lines = lines(&server);
+    for (ago, expected) in [(HOUR, 200), (25 * HOUR, 503)] {
+        let folder = support::folder();
+        let config = support::load(folder.path(), &upstream.url(), &lines);
+        // Loading writes nothing.
+        let cache = config.fetched_keys.cache.as_ref().unwrap();
+        assert_eq!(cache.folder, folder.path().join("state/issuer-keys"));
+        assert!(!folder.path().join("state").exists());
+        let last_good = LastGood::open(&cache.folder, &config.signing_keys, DAY).unwrap();
+        let label = Label::of(&config.trusted_token_issuers[0]).unwrap();
+        let at = Timestamp::from_secs(clock::now().as_secs() - ago.as_secs());
+        last_good.keep(&label, jwks(&[&own]).as_bytes(), at).unwrap();
+
+        let cambio = Cambio::start_in(folder, &upstream.url(), &lines).await;
+        let answer = cambio.request(exchange(&own)).await;
+        assert_eq!(answer.status, expected, "{}", answer.text());
+        let admin = cambio.running.admin_address();
+        let show = async |path| Connection::open(admin).await.request(get(path, "")).await;
+        let shown = show("/status").await.json()["trusted_token_issuers"][0].clone();
+        if expected == 200 {
+            assert_eq!((&shown["keys_from"], &shown["state"]), (&json!("disk"), &json!("stale")));
+        } else {
+            assert_eq!(answer.json()["error"], "temporarily_unavailable");
+            assert_eq!(shown["keys_from"], json!(null));
+            let metrics = show("/metrics").await.text().to_owned();
+            assert!(
+                metrics.contains("outcome=\"failed\",reason=\"keys_unavailable\"} 1"),
+                "{metrics}"
+            );
+        }
+        // A key that nobody has ever seen is the caller's fault in neither case while it can't be
+        // known better.
+        let answer = cambio.request(exchange(&key("b"))).await;
+        assert_eq!(answer.status, if expected == 200 { 400 } else { 503 }, "{}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_what_was_not_used_and_why() {
+    let upstream = Upstream::start().await;
+    let own = key("a");
+    let set = jwks(&[&own]);
+    let server = Issuer::start(move |_| whole(set.clone())).await;
+    let folder = support::folder();
+    let config = support::write(folder.path(), &upstream.url(), &lines(&server));
+    let mut process = Process::start(folder.path(), &config).await;
+    let keys = folder.path().join("state/issuer-keys");
+    let file = || {
+        let mut files = fs::read_dir(&keys).into_iter().flatten();
+        files.find_map(|file| {
+            Some(file.ok()?.path()).filter(|file| file.extension().is_some_and(|e| e == "keys"))
+        })
+    };
+    until(|| file().is_some()).await;
+    process.signal("TERM").await;
+    process.ended().await;
+
+    server.answer(|_| status(503));
+    let mut process = Process::start(folder.path(), &config).await;
+    let answer = Connection::open(process.address).await.request(exchange(&own)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    process.signal("TERM").await;
+    process.ended().await;
+
+    let mut bytes = fs::read(file().unwrap()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(file().unwrap(), bytes).unwrap();
+    let mut child = crate::process::serve(folder.path(), &config, &[]);
+    let mut said =
+        tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(child.stderr.take().unwrap()));
+    let line = loop {
+        let line = said.next_line().await.unwrap().expect("it never said so");
+        if line.contains("what was kept of the issuer's keys is not used") {
+            break line;
+        }
+    };
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["level"], &line["issuer"]), (&json!("WARN"), &json!("partner")));
+    assert!(line["why"].as_str().unwrap().starts_with("its tag is not ours"), "{line}");
+}

@@ -251,16 +251,8 @@ pub const MAX_STALE: RangeInclusive<Duration> = Duration::from_mins(5)..=Duratio
 pub struct FetchedKeys {
     /// How long they serve while their issuer can't be reached, since it last confirmed them.
     pub max_stale: Duration,
-    /// Where they are kept for a restart. `None`: nowhere.
-    pub cache: Option<KeyCache>,
-}
-
-/// A folder of key sets, of this process alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyCache {
-    pub folder: PathBuf,
-    /// The file asks for it; it is no default.
-    pub is_named: bool,
+    /// The folder in which they are kept for a restart. `None`: nowhere.
+    pub cache: Option<PathBuf>,
 }
 
 /// A URL that is fetched, and how. Equal endpoints may share what was fetched.

@@ -1,9 +1,15 @@
 //! A connection to a place that may be reached, and a bound on all that may come over it.
 //!
 //! Names are resolved here, and what they resolve to is looked at, and exactly that is connected
-//! to: a name which resolves otherwise from one moment to the next gains nothing by it. The bound
-//! is below HTTP and below TLS, where nothing gets around it: whoever keeps sending what is no
-//! answer, such as interim responses, would otherwise keep a thread busy for as long as it likes.
+//! to: a name which resolves otherwise from one moment to the next gains nothing by it.
+//!
+//! All else that is fetched in this project goes through reqwest. Here it does not do: its bounds
+//! are on time and on what it hands out, and interim responses (RFC 9110 §15.2) are neither. An
+//! issuer that sends them without end has them parsed at full speed until the time is over, on a
+//! thread that others wait for. reqwest passes no extension of a request on to hyper, where such
+//! responses could be counted, and what a `connector_layer` gets is a connection that it can't put
+//! anything around. So the bytes are counted here, below HTTP and below TLS, where nothing gets
+//! around it; what is left of reqwest's part is below, and HTTP itself is hyper's as before.
 
 use std::error::Error;
 use std::io;
@@ -19,6 +25,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
@@ -29,8 +36,10 @@ use crate::jwt::key_set::{KeySetError, MAX_DOCUMENT};
 
 /// The most that is read for one answer: a document and all around it.
 const MAX_RECEIVED: usize = MAX_DOCUMENT + 256 * 1024;
-/// For one of several addresses.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(600);
+/// After which the next of several addresses is tried, too (RFC 8305 §5, which allows no less).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(100);
+/// More addresses than these are not tried.
+const MAX_ADDRESSES: usize = 16;
 
 /// Who knows addresses.
 #[derive(Clone, Debug)]
@@ -92,15 +101,22 @@ pub(super) async fn connect(
     Ok((stream, Scope::of(peer)))
 }
 
-/// The first of these that answers. The last may take its time.
+/// The first that answers. Each is given a while before the next is tried beside it, so that one
+/// that is silent, as all of a broken IPv6 are, keeps nobody from the others.
 async fn first(addresses: &[SocketAddr]) -> Option<TcpStream> {
-    let (last, others) = addresses.split_last()?;
-    for address in others {
-        if let Ok(Ok(stream)) = timeout(ATTEMPT_TIMEOUT, TcpStream::connect(address)).await {
+    let mut attempts = JoinSet::new();
+    for address in addresses.iter().take(MAX_ADDRESSES) {
+        attempts.spawn(TcpStream::connect(*address));
+        if let Ok(Some(Ok(Ok(stream)))) = timeout(ATTEMPT_DELAY, attempts.join_next()).await {
             return Some(stream);
         }
     }
-    TcpStream::connect(last).await.ok()
+    while let Some(attempt) = attempts.join_next().await {
+        if let Ok(Ok(stream)) = attempt {
+            return Some(stream);
+        }
+    }
+    None
 }
 
 /// Roots of its own are the only ones that it trusts; without them the system's are. `None` where

@@ -246,6 +246,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener as TcpSocketListener, TcpSocket};
     use url::Host;
 
     use super::*;
@@ -424,5 +425,37 @@ mod tests {
             let (answer, ()) = tokio::join!(get(&http, &url, reach), victim.answer());
             assert!(matches!(answer, Ok(Answer::Document { .. })), "{answer:?}");
         }
+    }
+
+    /// A listener whose queue is full, so that nothing comes back to whoever connects; with what
+    /// fills it.
+    async fn silent(port: u16) -> (TcpSocketListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, 3), port).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let filling = || TcpStream::connect_timeout(&address, Duration::from_millis(50));
+        (listener, std::iter::from_fn(|| filling().ok()).take(100).collect())
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_or_is_silent_keeps_nobody_from_the_next() {
+        let victim = Victim::listen();
+        let url = format!("http://issuer.example:{}/jwks", victim.port);
+        let to = |ips: Vec<IpAddr>| http(Resolver::Fixed(ips));
+        let dead = Ipv4Addr::new(127, 0, 0, 3).into();
+        let several = to([vec![dead; 10], vec![Ipv4Addr::LOCALHOST.into()]].concat());
+        // At first nobody listens there, and then nobody answers.
+        let (answer, ()) = tokio::join!(get(&several, &url, Reach::AsWritten), victim.answer());
+        assert!(matches!(answer, Ok(Answer::Document { .. })), "{answer:?}");
+        let _silent = silent(victim.port).await;
+        let error = get(&to(vec![dead]), &url, Reach::AsWritten).await.unwrap_err();
+        assert_eq!(error, KeyError::Timeout);
+        let (answer, ()) = tokio::join!(get(&several, &url, Reach::AsWritten), victim.answer());
+        assert!(matches!(answer, Ok(Answer::Document { .. })), "{answer:?}");
+        // Only so many are tried.
+        let many = to([vec![dead; 16], vec![Ipv4Addr::LOCALHOST.into()]].concat());
+        assert_eq!(get(&many, &url, Reach::AsWritten).await.unwrap_err(), KeyError::Timeout);
+        assert!(victim.accept().is_none());
     }
 }

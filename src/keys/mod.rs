@@ -21,7 +21,7 @@ use self::fetch::Http;
 use self::issuer::{FetchedIssuer, KeyCache, Parts, Seed, key_cache};
 use self::keeping::Keeping;
 use self::lanes::Lanes;
-use self::last_good::{Label, LastGood, OpenError};
+use self::last_good::{Label, LastGood};
 use self::source::Source;
 pub use self::status::{IssuerStatus, KeyState, Origin};
 use crate::config::{Config, IssuerKeys, KeySource};
@@ -54,26 +54,8 @@ impl KeyRing {
     /// serves until it is fetched.
     ///
     /// Must be called within a tokio runtime, which the fetching then runs in.
-    pub fn open(
-        config: &Config,
-        metrics: &Arc<Metrics>,
-        previous: Option<&Self>,
-    ) -> Result<Self, OpenError> {
-        let last_good = LastGood::of(config)?.map(Arc::new);
-        Ok(Self::build(config, metrics, previous, last_good.as_ref()))
-    }
-
-    /// As [`KeyRing::open`], without a disk.
     pub fn new(config: &Config, metrics: &Arc<Metrics>, previous: Option<&Self>) -> Self {
-        Self::build(config, metrics, previous, None)
-    }
-
-    fn build(
-        config: &Config,
-        metrics: &Arc<Metrics>,
-        previous: Option<&Self>,
-        last_good: Option<&Arc<LastGood>>,
-    ) -> Self {
+        let last_good = LastGood::of(config).map(Arc::new);
         let cache = previous.map_or_else(key_cache, |previous| previous.cache.clone());
         let lanes = previous.map(|previous| Arc::clone(&previous.lanes));
         let lanes = lanes.unwrap_or_else(|| Arc::new(Lanes::new()));
@@ -93,6 +75,7 @@ impl KeyRing {
                 Ok(source) if !issuer.enabled => Keys::Disabled(source.kind()),
                 Ok(source) => {
                     let keeping = last_good
+                        .as_ref()
                         .zip(Label::of(keys))
                         .map(|(there, label)| Keeping::new(&issuer.name, Arc::clone(there), label));
                     let parts = Parts {

@@ -22,7 +22,7 @@ use super::route::Routes;
 use super::tls;
 use super::token_endpoint::TokenEndpoint;
 use crate::config::Config;
-use crate::keys::{KeyRing, last_good};
+use crate::keys::KeyRing;
 use crate::overlay::places::well_known_places;
 use crate::store::{OpenError, Slot};
 use crate::telemetry::metrics::Metrics;
@@ -41,8 +41,6 @@ pub enum GenerationError {
     SystemRoots,
     #[error(transparent)]
     Store(#[from] OpenError),
-    #[error(transparent)]
-    LastGood(#[from] last_good::OpenError),
     #[error("the certificate of listener {0} can't be used: {1}")]
     Certificate(SocketAddr, #[source] rustls::Error),
 }
@@ -113,7 +111,7 @@ impl Front {
         let upstream = UpstreamPeer::new(&config.upstream).ok_or(GenerationError::Upstream)?;
         let needs_system_roots = upstream.needs_system_roots();
         let previous_keys = previous.map(|previous| &*previous.generation.keys);
-        let keys = Arc::new(KeyRing::open(&config, &shared.metrics, previous_keys)?);
+        let keys = Arc::new(KeyRing::new(&config, &shared.metrics, previous_keys));
         // Without overlay the issuer is not the upstream's, and neither are its documents.
         let issuer = config.overlay.then(|| config.policy.authorization_server());
         let well_known = issuer.map(well_known_places).unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::support::install_crypto;
 
 pub struct ChaosIssuer {
     pub kind: Kind,
+    name: String,
     /// What it signs with while it is well.
     pub known: SigningKey,
     /// What it only ever publishes in ways that are wrong.
@@ -30,7 +31,7 @@ struct Shared {
     kind: Kind,
     sets: Sets,
     is_raging: AtomicBool,
-    connections: AtomicUsize,
+    misbehaved: AtomicUsize,
     tls: Option<Tls>,
 }
 
@@ -41,8 +42,8 @@ struct Tls {
 }
 
 impl ChaosIssuer {
-    /// `anothers` is the key set of somebody else.
-    pub async fn start(kind: Kind, anothers: &str) -> Self {
+    /// The `nth` of its kind. `anothers` is the key set of somebody else.
+    pub async fn start(kind: Kind, nth: usize, anothers: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (known, evil) = (key("known"), key("evil"));
@@ -52,29 +53,29 @@ impl ChaosIssuer {
             kind,
             sets,
             is_raging: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
+            misbehaved: AtomicUsize::new(0),
             tls: kind.is_in_tls().then(|| Tls::of(kind)),
         });
         let serving = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                serving.connections.fetch_add(1, Ordering::SeqCst);
                 let shared = Arc::clone(&serving);
                 // Whoever asks breaks off on purpose.
                 tokio::spawn(async move { shared.serve(stream).await });
             }
         });
-        Self { kind, known, evil, address, shared }
+        let name = if nth == 0 { kind.name() } else { format!("{}-{nth}", kind.name()) };
+        Self { kind, name, known, evil, address, shared }
     }
 
     /// `iss` of its tokens.
     pub fn iss(&self) -> String {
-        format!("https://{}.example", self.kind.name())
+        format!("https://{}.example", self.name)
     }
 
     /// Its entry in a configuration, for which a file may be put in the folder.
     pub fn lines(&self, folder: &Path) -> String {
-        let name = self.kind.name();
+        let name = &self.name;
         let endpoint = match &self.shared.tls {
             None => format!("\"http://{}/jwks\"", self.address),
             Some(tls) => {
@@ -93,15 +94,16 @@ impl ChaosIssuer {
         self.shared.is_raging.store(is_raging, Ordering::SeqCst);
     }
 
-    /// How often it was connected to.
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
+    /// How often it was connected to, and misbehaved.
+    pub fn misbehaved(&self) -> usize {
+        self.shared.misbehaved.load(Ordering::SeqCst)
     }
 }
 
 impl Shared {
     async fn serve(&self, mut stream: TcpStream) {
         let is_raging = self.is_raging.load(Ordering::SeqCst);
+        self.misbehaved.fetch_add(usize::from(is_raging), Ordering::SeqCst);
         match (&self.tls, is_raging && self.kind == Kind::SlowHandshake) {
             // The client's first words are read, and nothing is ever said.
             (_, true) => while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {},

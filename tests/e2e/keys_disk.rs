@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cambio::clock;
-use cambio::config::{Config, FetchedKeys, KeyCache};
+use cambio::config::{Config, FetchedKeys};
 use cambio::exchange::error::Failure;
 use cambio::jwt::key_set::KeySetError;
 use cambio::jwt::sign::SigningKey;
 use cambio::keys::last_good::{Label, LastGood, Refused};
 use cambio::keys::{KeyRing, KeyState, Origin};
+use cambio::telemetry::log::Format;
 use cambio::telemetry::metrics::Metrics;
 use cambio::time::Timestamp;
 use serde_json::json;
@@ -20,9 +21,8 @@ use tempfile::TempDir;
 
 use crate::issuer::{Issuer, status, whole};
 use crate::leap::{at_once, leap, settle, until};
-use crate::process::Process;
 use crate::setting::{config, endpoint, is_granted, issuer, jwks, key, pending};
-use crate::support::{self, Cambio, Connection, Upstream, get, post};
+use crate::telemetry::Lines;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -46,8 +46,8 @@ impl Estate {
             issuer("partner", endpoint(server.url("/jwks"))),
             issuer("other", endpoint(server.url("/other"))),
         ]);
-        let cache = KeyCache { folder: folder.path().join("keys"), is_named: true };
-        config.fetched_keys = FetchedKeys { max_stale: DAY, cache: Some(cache) };
+        let cache = Some(folder.path().join("keys"));
+        config.fetched_keys = FetchedKeys { max_stale: DAY, cache };
         Self { server, key, config, folder }
     }
 
@@ -95,7 +95,7 @@ impl Estate {
     }
 
     fn ring(&self) -> KeyRing {
-        KeyRing::open(&self.config, &Arc::new(Metrics::new()), None).unwrap()
+        KeyRing::new(&self.config, &Arc::new(Metrics::new()), None)
     }
 
     async fn exchange(&self, ring: &KeyRing) -> Result<bool, Failure> {
@@ -193,7 +193,7 @@ type Tamper = fn(&Estate, &Path);
 
 #[tokio::test]
 async fn whatever_was_done_to_a_file_it_is_not_used() {
-    let cases: [(&str, Refused, Tamper); 12] = [
+    let cases: [(&str, Refused, Tamper); 13] = [
         ("a changed key", Refused::Tag, |_, file| {
             let mut bytes = fs::read(file).unwrap();
             let at = bytes.len() - 20;
@@ -231,6 +231,9 @@ async fn whatever_was_done_to_a_file_it_is_not_used() {
         }),
         ("open to others", Refused::Shared, |_, file| {
             fs::set_permissions(file, Permissions::from_mode(0o640)).unwrap();
+        }),
+        ("open to a group", Refused::Shared, |_, file| {
+            fs::set_permissions(file, Permissions::from_mode(0o620)).unwrap();
         }),
         ("a link", Refused::NotAFile, |estate, file| {
             let elsewhere = estate.folder.path().join("elsewhere");
@@ -329,7 +332,7 @@ async fn another_source_and_another_name_begin_with_nothing() {
         let mut config = config(vec![issuer(name, endpoint(url))]);
         config.fetched_keys = estate.config.fetched_keys.clone();
         config.signing_keys = Arc::clone(&estate.config.signing_keys);
-        let ring = KeyRing::open(&config, &Arc::new(Metrics::new()), None).unwrap();
+        let ring = KeyRing::new(&config, &Arc::new(Metrics::new()), None);
         assert_eq!(ring.status()[0].keys_from, expected, "{name}");
     }
 }
@@ -373,7 +376,7 @@ async fn a_new_signing_key_is_what_the_next_file_is_written_under() {
     assert_eq!(estate.recall(), Err(Refused::Tag));
     let asked = estate.server.count();
     let metrics = Arc::new(Metrics::new());
-    let reloaded = KeyRing::open(&estate.config, &metrics, Some(&ring)).unwrap();
+    let reloaded = KeyRing::new(&estate.config, &metrics, Some(&ring));
     drop(ring);
     // What is at hand is written anew; nobody has to be asked for it.
     until(|| estate.recall() == Ok(true)).await;
@@ -385,158 +388,49 @@ async fn a_new_signing_key_is_what_the_next_file_is_written_under() {
 type Prepare = fn(&Path);
 
 #[tokio::test]
-async fn a_folder_that_is_asked_for_must_be_usable_and_the_default_need_not() {
+async fn a_folder_that_cannot_be_used_is_told_and_keeps_nobody_from_serving() {
     let mut estate = Estate::new().await;
     let path = estate.path();
-    let metrics = Arc::new(Metrics::new());
-    let cases: [(&str, Prepare); 4] = [
-        ("it can't be written to", |path| {
+    let cases: [(&str, Prepare); 5] = [
+        ("it can't be written to: Not a directory (os error 20)", |path| {
             fs::write(path.parent().unwrap().join("file"), "").unwrap();
         }),
-        ("it can't be written to", |path| fs::write(path, "").unwrap()),
-        ("chmod 700", |path| {
+        ("it can't be written to: File exists (os error 17)", |path| fs::write(path, "").unwrap()),
+        ("others than its owner can use it: chmod 700 it", |path| {
             fs::create_dir(path).unwrap();
             fs::set_permissions(path, Permissions::from_mode(0o750)).unwrap();
         }),
-        ("a link to one", |path| {
+        ("it is no folder, or a link to one", |path| {
             let elsewhere = path.parent().unwrap().join("elsewhere");
             fs::create_dir(&elsewhere).unwrap();
             fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).unwrap();
             symlink(elsewhere, path).unwrap();
         }),
+        // The valid twin.
+        ("", |_| {}),
     ];
     for (nth, (why, prepare)) in cases.into_iter().enumerate() {
         let tried = if nth == 0 { path.parent().unwrap().join("file/keys") } else { path.clone() };
         prepare(&path);
-        let set = |config: &mut Config, is_named| {
-            let cache = KeyCache { folder: tried.clone(), is_named };
-            config.fetched_keys.cache = Some(cache);
-        };
-        set(&mut estate.config, true);
-        let error = KeyRing::open(&estate.config, &metrics, None).unwrap_err().to_string();
-        assert!(error.contains(why) && error.contains(tried.to_str().unwrap()), "{error}");
-        set(&mut estate.config, false);
-        let ring = KeyRing::open(&estate.config, &metrics, None).unwrap();
+        estate.config.fetched_keys.cache = Some(tried.clone());
+        let (lines, guard) = Lines::capture("warn", Format::Json);
+        let ring = estate.ring();
+        drop(guard);
+        let said = lines.events();
+        let expected = [(json!(tried), json!(why))];
+        let told: Vec<_> =
+            said.iter().map(|line| (line["folder"].clone(), line["why"].clone())).collect();
+        assert_eq!(told, if why.is_empty() { &[] } else { &expected[..] }, "{said:?}");
         assert_eq!(estate.exchange(&ring).await, Ok(true), "{why}");
+        if why.is_empty() {
+            until(|| estate.files().len() == 2).await;
+        }
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
     }
     // Without anything to fetch nothing is made.
-    let mut none = config(Vec::new());
-    let cache = KeyCache { folder: path.clone(), is_named: true };
-    none.fetched_keys.cache = Some(cache);
-    KeyRing::open(&none, &metrics, None).unwrap();
-    assert!(!path.exists());
-}
-
-const OURS: &str = "https://idp.example/oauth2/token";
-
-fn lines(server: &Issuer) -> String {
-    format!(
-        "applications:\n  - client_id: phone\n    type: mobile\n    allowed_grant_types: \
-         [\"urn:ietf:params:oauth:grant-type:token-exchange\"]\n\
-         authorization_server:\n  issuer: {OURS}\n  endpoints: {{ token: [/oauth2/token] }}\n\
-         trusted_token_issuers:\n  - {{ name: partner, issuer: \"https://partner.example\", \
-         jwks_endpoint: \"{}\" }}\n",
-        server.url("/jwks")
-    )
-}
-
-fn exchange(key: &SigningKey) -> Vec<u8> {
-    let now = clock::now().as_secs();
-    let claims = json!({
-        "iss": "https://partner.example", "sub": "alice", "aud": OURS, "exp": now + 600,
-    });
-    let form = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("client_id", "phone")
-        .append_pair("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
-        .append_pair("subject_token_type", "urn:ietf:params:oauth:token-type:jwt")
-        .append_pair("subject_token", &key.sign("JWT", &claims).unwrap())
-        .finish();
-    post("/oauth2/token", "", &form)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_get_200_after_a_restart_in_an_outage_and_503_beyond_the_bound() {
-    let upstream = Upstream::start().await;
-    let own = key("a");
-    let server = Issuer::start(|_| status(503)).await;
-    let lines = lines(&server);
-    for (ago, expected) in [(HOUR, 200), (25 * HOUR, 503)] {
-        let folder = support::folder();
-        let config = support::load(folder.path(), &upstream.url(), &lines);
-        // Loading writes nothing.
-        let cache = config.fetched_keys.cache.as_ref().unwrap();
-        assert_eq!(cache.folder, folder.path().join("state/issuer-keys"));
-        assert!(!folder.path().join("state").exists());
-        let last_good = LastGood::open(&cache.folder, &config.signing_keys, DAY).unwrap();
-        let label = Label::of(&config.trusted_token_issuers[0]).unwrap();
-        let at = Timestamp::from_secs(clock::now().as_secs() - ago.as_secs());
-        last_good.keep(&label, jwks(&[&own]).as_bytes(), at).unwrap();
-
-        let cambio = Cambio::start_in(folder, &upstream.url(), &lines).await;
-        let answer = cambio.request(exchange(&own)).await;
-        assert_eq!(answer.status, expected, "{}", answer.text());
-        let admin = cambio.running.admin_address();
-        let show = async |path| Connection::open(admin).await.request(get(path, "")).await;
-        let shown = show("/status").await.json()["trusted_token_issuers"][0].clone();
-        if expected == 200 {
-            assert_eq!((&shown["keys_from"], &shown["state"]), (&json!("disk"), &json!("stale")));
-        } else {
-            assert_eq!(answer.json()["error"], "temporarily_unavailable");
-            assert_eq!(shown["keys_from"], json!(null));
-            let metrics = show("/metrics").await.text().to_owned();
-            assert!(
-                metrics.contains("outcome=\"failed\",reason=\"keys_unavailable\"} 1"),
-                "{metrics}"
-            );
-        }
-        // A key that nobody has ever seen is the caller's fault in neither case while it can't be
-        // known better.
-        let answer = cambio.request(exchange(&key("b"))).await;
-        assert_eq!(answer.status, if expected == 200 { 400 } else { 503 }, "{}", answer.text());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_says_what_was_not_used_and_why() {
-    let upstream = Upstream::start().await;
-    let own = key("a");
-    let set = jwks(&[&own]);
-    let server = Issuer::start(move |_| whole(set.clone())).await;
-    let folder = support::folder();
-    let config = support::write(folder.path(), &upstream.url(), &lines(&server));
-    let mut process = Process::start(folder.path(), &config).await;
-    let keys = folder.path().join("state/issuer-keys");
-    let file = || {
-        let mut files = fs::read_dir(&keys).into_iter().flatten();
-        files.find_map(|file| {
-            Some(file.ok()?.path()).filter(|file| file.extension().is_some_and(|e| e == "keys"))
-        })
-    };
-    until(|| file().is_some()).await;
-    process.signal("TERM").await;
-    process.ended().await;
-
-    server.answer(|_| status(503));
-    let mut process = Process::start(folder.path(), &config).await;
-    let answer = Connection::open(process.address).await.request(exchange(&own)).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    process.signal("TERM").await;
-    process.ended().await;
-
-    let mut bytes = fs::read(file().unwrap()).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(file().unwrap(), bytes).unwrap();
-    let mut child = crate::process::serve(folder.path(), &config, &[]);
-    let mut said =
-        tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(child.stderr.take().unwrap()));
-    let line = loop {
-        let line = said.next_line().await.unwrap().expect("it never said so");
-        if line.contains("what was kept of the issuer's keys is not used") {
-            break line;
-        }
-    };
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&line["level"], &line["issuer"]), (&json!("WARN"), &json!("partner")));
-    assert!(line["why"].as_str().unwrap().starts_with("its tag is not ours"), "{line}");
+    let none = estate.folder.path().join("none");
+    let mut config = config(Vec::new());
+    config.fetched_keys.cache = Some(none.clone());
+    KeyRing::new(&config, &Arc::new(Metrics::new()), None);
+    assert!(!none.exists());
 }

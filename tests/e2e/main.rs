@@ -26,6 +26,8 @@
 mod admin;
 mod admin_revoke;
 mod chaos;
+mod chaos_estate;
+mod chaos_figures;
 mod chaos_issuer;
 mod chaos_kinds;
 mod client_probe;
@@ -51,6 +53,7 @@ mod keys_discovery;
 mod keys_disk;
 mod keys_flood;
 mod keys_reload;
+mod keys_restart;
 mod keys_source;
 mod keys_unnamed;
 mod leap;

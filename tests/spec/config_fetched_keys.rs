@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cambio::config::{FetchedKeys, KeyCache, Severity};
+use cambio::config::{FetchedKeys, Severity};
 
 use super::config_support::{changed, folder, load, of, unmark};
 
@@ -19,17 +19,17 @@ fn fetched_keys(section: &str) -> FetchedKeys {
 #[test]
 fn by_default_keys_serve_for_a_day_and_are_kept_where_the_store_is() {
     let day = Duration::from_hours(24);
-    let cache = |path: &str, is_named| Some(KeyCache { folder: folder().join(path), is_named });
+    let cache = |path: &str| Some(folder().join(path));
     let expected = |cache| FetchedKeys { max_stale: day, cache };
-    assert_eq!(fetched_keys(""), expected(cache("state/issuer-keys", false)));
-    assert_eq!(fetched_keys("fetched_keys: {}"), expected(cache("state/issuer-keys", false)));
+    assert_eq!(fetched_keys(""), expected(cache("state/issuer-keys")));
+    assert_eq!(fetched_keys("fetched_keys: {}"), expected(cache("state/issuer-keys")));
     for (section, cache) in [
-        ("fetched_keys: { cache: true }", cache("state/issuer-keys", true)),
+        ("fetched_keys: { cache: true }", cache("state/issuer-keys")),
         ("fetched_keys: { cache: false }", None),
-        ("fetched_keys: { cache: a/b }", cache("a/b", true)),
-        ("fetched_keys: { cache: /var/lib/x }", cache("/var/lib/x", true)),
-        ("store: { embedded: { path: kept } }", cache("kept/issuer-keys", false)),
-        ("store: { redis: { url: redis://127.0.0.1 } }", cache("state/issuer-keys", false)),
+        ("fetched_keys: { cache: a/b }", cache("a/b")),
+        ("fetched_keys: { cache: /var/lib/x }", cache("/var/lib/x")),
+        ("store: { embedded: { path: kept } }", cache("kept/issuer-keys")),
+        ("store: { redis: { url: redis://127.0.0.1 } }", cache("state/issuer-keys")),
     ] {
         assert_eq!(fetched_keys(section), expected(cache), "{section}");
     }

@@ -1,12 +1,13 @@
 //! What becomes of issuers' keys once they are fetched. Nothing is written while that is checked.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::store::FOLDER;
 use super::{Check, given};
 use crate::config::raw::{self, Maybe};
 use crate::config::shape::Field;
-use crate::config::{FetchedKeys, KeyCache, MAX_STALE, StoreSettings};
+use crate::config::{FetchedKeys, MAX_STALE, StoreSettings};
 
 const DEFAULT: Duration = Duration::from_hours(24);
 const CACHE: &str = "issuer-keys";
@@ -33,27 +34,24 @@ impl Check<'_> {
         &self,
         cache: &Maybe<raw::KeyCache>,
         store: Option<&StoreSettings>,
-    ) -> Result<Option<KeyCache>, ()> {
-        let default = |is_named| {
-            let folder = match store {
-                Some(StoreSettings::Embedded { folder }) => folder.clone(),
-                Some(StoreSettings::Redis(_)) | None => self.beside(FOLDER),
-            };
-            Some(KeyCache { folder: folder.join(CACHE), is_named })
+    ) -> Result<Option<PathBuf>, ()> {
+        let default = || match store {
+            Some(StoreSettings::Embedded { folder }) => folder.join(CACHE),
+            Some(StoreSettings::Redis(_)) | None => self.beside(FOLDER).join(CACHE),
         };
         if cache.is_none() {
-            return Ok(default(false));
+            return Ok(Some(default()));
         }
         let (node, cache) = given(cache).ok_or(())?;
         match cache {
-            raw::KeyCache::Switch(wanted) => Ok(default(true).filter(|_| *wanted)),
+            raw::KeyCache::Switch(wanted) => Ok(wanted.then(default)),
             raw::KeyCache::Folder(path) => {
                 let folder = self.beside(path.as_str());
                 if folder.exists() && !folder.is_dir() {
                     self.fault(node, format!("{} is no folder: name one", folder.display()));
                     return Err(());
                 }
-                Ok(Some(KeyCache { folder, is_named: true }))
+                Ok(Some(folder))
             }
         }
     }

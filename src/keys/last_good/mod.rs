@@ -11,11 +11,10 @@ mod folder;
 mod record;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use url::Url;
 
 use self::folder::Folder;
@@ -28,15 +27,6 @@ use crate::time::Timestamp;
 
 /// Between two looks at what is no longer used.
 const TIDY: Duration = Duration::from_hours(1);
-
-/// Why a folder that the configuration names can't be used.
-#[derive(Debug, Error)]
-#[error("fetched_keys.cache: {} can't be used: {why}", folder.display())]
-pub struct OpenError {
-    pub folder: PathBuf,
-    #[source]
-    pub why: FolderError,
-}
 
 /// A folder of last good key sets.
 #[derive(Debug)]
@@ -81,30 +71,26 @@ pub struct Recalled {
 }
 
 impl LastGood {
-    /// As the configuration has it. `None` where it wants none, or nothing is fetched, or where the
-    /// folder is merely the default and can't be used.
-    pub fn of(config: &Config) -> Result<Option<Self>, OpenError> {
+    /// As the configuration has it. `None` where it wants none, or nothing is fetched. A folder that
+    /// can't be used is told, and is none: a disk that is full or read-only must not keep Cambio from
+    /// starting, all the less while an issuer is down.
+    pub(super) fn of(config: &Config) -> Option<Self> {
         let is_fetched = config.trusted_token_issuers.iter().any(|keys| match keys.source {
             KeySource::Endpoint(_) | KeySource::Discovery(_) => keys.issuer.enabled,
             KeySource::Fixed(_) => false,
         });
-        let Some(cache) = config.fetched_keys.cache.as_ref().filter(|_| is_fetched) else {
-            return Ok(None);
+        let folder = config.fetched_keys.cache.as_ref().filter(|_| is_fetched)?;
+        let opened = Self::open(folder, &config.signing_keys, config.fetched_keys.max_stale);
+        let tell = |why: &FolderError| {
+            let folder = folder.display();
+            tracing::warn!(%folder, %why, "issuers' keys are not kept on disk: after a restart they must be fetched before anything is exchanged");
         };
-        let max_stale = config.fetched_keys.max_stale;
-        match Self::open(&cache.folder, &config.signing_keys, max_stale) {
-            Ok(opened) => Ok(Some(opened)),
-            Err(why) if cache.is_named => Err(OpenError { folder: cache.folder.clone(), why }),
-            Err(why) => {
-                tell_once(&cache.folder, &why);
-                Ok(None)
-            }
-        }
+        opened.inspect_err(tell).ok()
     }
 
     /// The folder at `path`, which is made where there is none.
     pub fn open(
-        path: &std::path::Path,
+        path: &Path,
         signing_keys: &SigningKeys,
         max_stale: Duration,
     ) -> Result<Self, FolderError> {
@@ -145,13 +131,4 @@ impl LastGood {
         drop(tidied);
         self.folder.tidy(self.max_stale, now)
     }
-}
-
-/// Nobody asked for the default folder, so that it is told, but not again at every reload.
-fn tell_once(folder: &std::path::Path, why: &FolderError) {
-    static TOLD: std::sync::Once = std::sync::Once::new();
-    TOLD.call_once(|| {
-        let folder = folder.display();
-        tracing::warn!(%folder, %why, "issuers' keys are not kept: after a restart they must be fetched before anything is exchanged");
-    });
 }

@@ -429,7 +429,7 @@ mod tests {
 
     /// A listener whose queue is full, so that nothing comes back to whoever connects; with what
     /// fills it.
-    async fn silent(port: u16) -> (TcpSocketListener, Vec<TcpStream>) {
+    fn silent(port: u16) -> (TcpSocketListener, Vec<TcpStream>) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::new(127, 0, 0, 3), port).into()).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -448,7 +448,7 @@ mod tests {
         // At first nobody listens there, and then nobody answers.
         let (answer, ()) = tokio::join!(get(&several, &url, Reach::AsWritten), victim.answer());
         assert!(matches!(answer, Ok(Answer::Document { .. })), "{answer:?}");
-        let _silent = silent(victim.port).await;
+        let _silent = silent(victim.port);
         let error = get(&to(vec![dead]), &url, Reach::AsWritten).await.unwrap_err();
         assert_eq!(error, KeyError::Timeout);
         let (answer, ()) = tokio::join!(get(&several, &url, Reach::AsWritten), victim.answer());

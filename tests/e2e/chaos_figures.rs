@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::chaos_estate::{Estate, GOOD, Measured, request, token, unknown};
+use crate::chaos_issuer::ChaosIssuer;
 use crate::chaos_kinds::{ALL, Kind};
 use crate::issuer::whole;
 use crate::setting::{jwks, key};
@@ -63,7 +64,7 @@ impl Figures {
                 drop(provoked);
             }
         }
-        let asked = estate.others.iter().map(|other| other.misbehaved()).sum();
+        let asked = estate.others.iter().map(ChaosIssuer::misbehaved).sum();
         let median = |mut windows: Vec<Duration>| {
             windows.sort_unstable();
             windows[windows.len() / 2]
@@ -120,8 +121,8 @@ async fn no_kind_of_misbehaviour_moves_the_99th_percentile() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_unknown_keys_over_sockets_is_one_fetch_for_each_cool_down_and_harms_nobody() {
-    const RATE: usize = 5_000;
-    const LANES: usize = 16;
+    const RATE: u32 = 5_000;
+    const LANES: u32 = 16;
     const COOL_DOWN: Duration = Duration::from_secs(10);
     let is_full = rounds().is_some();
     let lasts = Duration::from_secs(if is_full { 30 } else { 2 });
@@ -139,12 +140,12 @@ async fn a_flood_of_unknown_keys_over_sockets_is_one_fetch_for_each_cool_down_an
         let address = estate.address;
         flood.spawn(async move {
             let mut connection = Connection::open(address).await;
-            let mut due = interval(Duration::from_secs(1) * LANES as u32 / RATE as u32);
+            let mut due = interval(Duration::from_secs(1) * LANES / RATE);
             due.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let mut sent = 0;
             while began.elapsed() < lasts {
                 due.tick().await;
-                let token = unknown(GOOD, lane * 1_000_000 + sent);
+                let token = unknown(GOOD, lane as usize * 1_000_000 + sent);
                 assert_eq!(connection.request(request(&token)).await.status, 400);
                 sent += 1;
             }
@@ -182,7 +183,7 @@ async fn a_flood_of_unknown_keys_over_sockets_is_one_fetch_for_each_cool_down_an
     assert!((1..=cool_downs).contains(&(fetches as u64)), "{fetches}");
     assert!(sent > 100 && count > 10, "{sent}, {count}");
     if is_full {
-        assert!(rate > 0.95 * RATE as f64, "{rate:.0} a second: this machine is too slow");
+        assert!(rate > 0.95 * f64::from(RATE), "{rate:.0} a second: this machine is too slow");
         assert!(usable_after.unwrap() < COOL_DOWN + Duration::from_secs(1), "{usable_after:?}");
     } else {
         assert!(p99 < LONGEST, "{p99:?}");

@@ -371,7 +371,7 @@ async fn a_new_signing_key_is_what_the_next_file_is_written_under() {
     let set = jwks(&[&estate.key]);
     estate.server.answer(move |_| whole(set.clone()));
     let ring = estate.ring();
-    until(|| ring.status()[0].keys_from == Some(Origin::Fetched)).await;
+    until(|| ring.status().iter().all(|one| one.keys_from == Some(Origin::Fetched))).await;
     estate.config.signing_keys = config(Vec::new()).signing_keys;
     assert_eq!(estate.recall(), Err(Refused::Tag));
     let asked = estate.server.count();
@@ -385,6 +385,32 @@ async fn a_new_signing_key_is_what_the_next_file_is_written_under() {
     assert_eq!(at_once(estate.exchange(&reloaded)).await, Ok(true));
 }
 
+#[tokio::test]
+async fn where_nothing_can_be_written_what_lies_there_is_still_used() {
+    let estate = Estate::kept(HOUR).await;
+    let file = estate.file();
+    let kept = fs::read(&file).unwrap();
+    // Not even root gets past names that are taken, as it would past a mode.
+    for n in 0..5_000 {
+        let taken = estate.path().join(format!("{}-{n}.new", std::process::id()));
+        fs::write(taken, "").unwrap();
+    }
+    let label = estate.label(0);
+    let refused = estate.last_good().keep(&label, b"{}", clock::now()).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
+    let ring = estate.ring();
+    assert_eq!(at_once(estate.exchange(&ring)).await, Ok(true));
+    assert_eq!(ring.status()[0].keys_from, Some(Origin::Disk));
+    // The issuer is back: what it says counts, and is not kept.
+    let next = key("b");
+    let set = jwks(&[&next]);
+    estate.server.answer(move |_| whole(set.clone()));
+    leap(2 * SECOND).await;
+    until(|| ring.status()[0].keys_from == Some(Origin::Fetched)).await;
+    assert_eq!(estate.exchange(&ring).await, Ok(false));
+    assert_eq!(fs::read(&file).unwrap(), kept);
+}
+
 type Prepare = fn(&Path);
 
 #[tokio::test]
@@ -392,10 +418,12 @@ async fn a_folder_that_cannot_be_used_is_told_and_keeps_nobody_from_serving() {
     let mut estate = Estate::new().await;
     let path = estate.path();
     let cases: [(&str, Prepare); 5] = [
-        ("it can't be written to: Not a directory (os error 20)", |path| {
+        ("it can't be opened or made: Not a directory (os error 20)", |path| {
             fs::write(path.parent().unwrap().join("file"), "").unwrap();
         }),
-        ("it can't be written to: File exists (os error 17)", |path| fs::write(path, "").unwrap()),
+        ("it can't be opened or made: File exists (os error 17)", |path| {
+            fs::write(path, "").unwrap();
+        }),
         ("others than its owner can use it: chmod 700 it", |path| {
             fs::create_dir(path).unwrap();
             fs::set_permissions(path, Permissions::from_mode(0o750)).unwrap();

@@ -29,7 +29,7 @@ pub enum FolderError {
     Shared,
     #[error("it is somebody else's: its owner is not the user that this process runs as")]
     Foreign,
-    #[error("it can't be written to: {0}")]
+    #[error("it can't be opened or made: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -41,7 +41,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes it where there is none, and tries to write.
+    /// Makes it where there is none. One in which nothing can be written, as on a disk that is full,
+    /// can still be read: that is told once something is to be kept.
     pub(super) fn open(path: &Path) -> Result<Self, FolderError> {
         // Without a slash at the end, which would look behind a link.
         let path: PathBuf = path.components().collect();
@@ -52,10 +53,12 @@ impl Folder {
         }
         let folder = Self { path, owner: found.uid() };
         let probe = folder.new_name();
-        let ours = create(&probe).and_then(|file| file.metadata())?.uid();
-        fs::remove_file(&probe)?;
-        if ours != found.uid() {
-            return Err(FolderError::Foreign);
+        if let Ok(file) = create(&probe) {
+            let ours = file.metadata()?.uid();
+            fs::remove_file(&probe)?;
+            if ours != found.uid() {
+                return Err(FolderError::Foreign);
+            }
         }
         if found.mode() & 0o077 != 0 {
             return Err(FolderError::Shared);

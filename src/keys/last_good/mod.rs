@@ -72,8 +72,8 @@ pub struct Recalled {
 
 impl LastGood {
     /// As the configuration has it. `None` where it wants none, or nothing is fetched. A folder that
-    /// can't be used is told, and is none: a disk that is full or read-only must not keep Cambio from
-    /// starting, all the less while an issuer is down.
+    /// can't be used is told, and is none: it must not keep Cambio from starting, all the less while
+    /// an issuer is down.
     pub(super) fn of(config: &Config) -> Option<Self> {
         let is_fetched = config.trusted_token_issuers.iter().any(|keys| match keys.source {
             KeySource::Endpoint(_) | KeySource::Discovery(_) => keys.issuer.enabled,

@@ -16,8 +16,8 @@ use crate::support::Connection;
 
 /// What the 99th percentile may move by, in percent.
 const MOST_SHIFT: f64 = 10.0;
-/// How often a kind is measured before it is believed that it moves anything: what else a machine
-/// does comes and goes, and what an issuer does to us stays.
+/// How often a kind is given more rounds, which are put to those before, until it is believed that
+/// it moves anything.
 const MOST_ATTEMPTS: usize = 3;
 /// Issuers of a kind, of which one is asked in each window in turn: for a cool-down after that it
 /// can't be.
@@ -30,26 +30,24 @@ fn rounds() -> Option<usize> {
     std::env::var("CAMBIO_CHAOS").ok().map(|rounds| rounds.parse().unwrap())
 }
 
-/// The 99th percentiles while all issuers are well and while some misbehave.
+/// What was measured with one kind, over rounds of two windows: all issuers are well in one, and
+/// misbehave in its neighbour.
+#[derive(Default)]
 struct Figures {
     exchanges: usize,
     /// How often an issuer was asked that misbehaved.
     asked: usize,
-    calm: Duration,
-    raging: Duration,
-    /// By how much the latter is more, in percent.
-    shift: f64,
+    /// The 99th percentiles of each round, without and with.
+    rounds: Vec<[Duration; 2]>,
 }
 
 impl Figures {
-    /// Windows of both sorts in turn, so that whatever else goes on meets both. What one sort takes is
-    /// the median over its windows; by how much they differ, the median over pairs of neighbours, as
-    /// what else goes on may begin or end in the middle.
-    async fn of(kind: Option<Kind>, rounds: usize, window: Duration) -> Self {
+    /// Measures more rounds. Which window is the first changes from one to the next.
+    async fn measure(&mut self, kind: Option<Kind>, rounds: usize, window: Duration) {
         let estate = Estate::start([kind.unwrap_or(Kind::Status500); COPIES]).await;
         let mut measured = Measured::of(&estate).await;
-        let (mut calm, mut raging, mut exchanges) = (Vec::new(), Vec::new(), 0);
         for round in 0..rounds {
+            let mut taken = [Duration::ZERO; 2];
             let order = if round % 2 == 0 { [false, true] } else { [true, false] };
             for is_raging in order {
                 for other in &estate.others {
@@ -62,30 +60,41 @@ impl Figures {
                     measured.exchange().await;
                 }
                 let (count, _, p99) = measured.take();
-                exchanges += count;
-                if is_raging { &mut raging } else { &mut calm }.push(p99);
+                self.exchanges += count;
+                taken[usize::from(is_raging)] = p99;
                 drop(provoked);
             }
+            self.rounds.push(taken);
         }
-        let asked = estate.others.iter().map(ChaosIssuer::misbehaved).sum();
-        let pairs = calm.iter().zip(&raging);
-        let mut shifts: Vec<f64> = pairs
-            .map(|(calm, raging)| (raging.as_secs_f64() / calm.as_secs_f64() - 1.0) * 100.0)
-            .collect();
-        shifts.sort_by(f64::total_cmp);
-        let median = |mut windows: Vec<Duration>| {
-            windows.sort_unstable();
-            windows[windows.len() / 2]
+        self.asked += estate.others.iter().map(ChaosIssuer::misbehaved).sum::<usize>();
+    }
+
+    /// The median over the windows of one sort.
+    fn median(&self, is_raging: bool) -> Duration {
+        let mut windows: Vec<_> =
+            self.rounds.iter().map(|taken| taken[usize::from(is_raging)]).collect();
+        windows.sort_unstable();
+        windows[windows.len() / 2]
+    }
+
+    /// By how much a window with is more than its neighbour without, in percent: the median over
+    /// the rounds, as what else the machine does begins and ends between them.
+    fn shift(&self) -> f64 {
+        let percent = |[calm, raging]: &[Duration; 2]| {
+            (raging.as_secs_f64() / calm.as_secs_f64() - 1.0) * 100.0
         };
-        let shift = shifts[shifts.len() / 2];
-        Self { exchanges, asked, calm: median(calm), raging: median(raging), shift }
+        let mut shifts: Vec<f64> = self.rounds.iter().map(percent).collect();
+        shifts.sort_by(f64::total_cmp);
+        shifts[shifts.len() / 2]
     }
 
     fn tell(&self, name: &str) {
-        let Self { exchanges, asked, calm, raging, shift } = self;
+        let Self { exchanges, asked, rounds } = self;
+        let (calm, raging, shift) = (self.median(false), self.median(true), self.shift());
         println!(
-            "{name:<24} {exchanges:>6} exchanges, 0 failed; asked {asked:>3} times; \
-             p99 {calm:>8.1?} → {raging:>8.1?} {shift:>+6.1} %"
+            "{name:<24} {:>3} rounds, {exchanges:>6} exchanges, 0 failed; asked {asked:>3} times; \
+             p99 {calm:>8.1?} → {raging:>8.1?}, by round {shift:>+6.1} %",
+            rounds.len()
         );
     }
 }
@@ -94,10 +103,12 @@ impl Figures {
 async fn no_kind_of_misbehaviour_moves_the_99th_percentile() {
     let Some(rounds) = rounds() else {
         for kind in [Kind::InterimFlood, Kind::HalfAGibibyte, Kind::Hangs] {
-            let figures = Figures::of(Some(kind), 2, Duration::from_millis(200)).await;
+            let mut figures = Figures::default();
+            figures.measure(Some(kind), 2, Duration::from_millis(200)).await;
             figures.tell(&kind.name());
             assert!(figures.asked >= 2, "{kind:?} was asked {} times", figures.asked);
-            assert!(figures.raging < LONGEST, "{kind:?}: {:?}", figures.raging);
+            let longest = figures.rounds.iter().map(|[_, raging]| *raging).max();
+            assert!(longest < Some(LONGEST), "{kind:?}: {longest:?}");
         }
         return;
     };
@@ -106,11 +117,12 @@ async fn no_kind_of_misbehaviour_moves_the_99th_percentile() {
     // First without any, to see what the machine itself moves.
     for kind in std::iter::once(None).chain(kinds) {
         let name = kind.map_or_else(|| "(none)".to_owned(), Kind::name);
+        let mut figures = Figures::default();
         for attempt in 1.. {
-            let figures = Figures::of(kind, rounds, Duration::from_millis(400)).await;
+            figures.measure(kind, rounds, Duration::from_millis(400)).await;
             figures.tell(&name);
             assert!(kind.is_none() || figures.asked >= rounds, "{name}: {}", figures.asked);
-            if figures.shift < MOST_SHIFT {
+            if figures.shift() < MOST_SHIFT {
                 break;
             }
             if attempt == MOST_ATTEMPTS {

@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak chaos bench setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak chaos pressure bench setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -56,6 +56,14 @@ soak: setup ## kill -9 under load, KILLS times (2000), with an account of what s
 ROUNDS ?= 12
 chaos: setup ## what issuers that misbehave, and tokens that nobody signed, cost others
 	CAMBIO_CHAOS=$(ROUNDS) cargo test --release --test e2e -- chaos keys_flood --nocapture --test-threads 1
+
+# The figures of SECURITY.md, on a machine that does nothing else.
+TOKENS ?= 1000000
+pressure: setup ## abuse against the release build: p99, memory, goodput (TOKENS: how many of each kind)
+	cargo build --release
+	CAMBIO_BINARY=$(CURDIR)/target/release/cambio CAMBIO_SECONDS=5 \
+	    cargo test --test abuse -- --test-threads 1 http2:: slow::
+	CAMBIO_TOKENS=$(TOKENS) cargo bench --bench pressure
 
 bench: setup ## benchmarks
 	cargo bench

@@ -38,14 +38,16 @@ use self::listen::{listen, listen_for_operators};
 use crate::admin::{self, ListenerStatus};
 use crate::config::Config;
 use crate::proxy::authentication::Authentication;
-use crate::proxy::connection::{Door, Gate};
+use crate::proxy::connection::Door;
+use crate::proxy::count::Count;
+use crate::proxy::gate::Gate;
 use crate::proxy::generation::{Front, GenerationError, Shared};
 use crate::proxy::token_endpoint::TokenEndpoint;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 
-/// Per connection. Most headers fit, and most connections are idle.
-const READ_BUFFER: usize = 4096;
+/// Per connection. Most connections are idle, and whoever reads has a buffer of its own.
+const READ_BUFFER: usize = 0;
 const WRITE_BUFFER: usize = 1460;
 /// What was accepted when the listeners closed gets so long to be counted.
 const SETTLING: Duration = Duration::from_millis(20);
@@ -157,6 +159,7 @@ impl App {
             authentication,
             token_endpoint,
             store: Arc::clone(keeper.slot()),
+            forwarded: Count::default(),
             is_stopping: AtomicBool::new(false),
         });
         let gate = Arc::new(Gate::new(config.limits.connections));

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+// Without huge pages: the library reserves large buffers for each connection, and uses little of them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -214,6 +214,12 @@ pub struct Endpoints {
 pub struct Limits {
     /// Connections at a time, over all listeners.
     pub connections: usize,
+    /// Of these, how many one address may have, if that is bounded.
+    pub connections_per_address: Option<usize>,
+    /// Exchanges and refreshes at a time.
+    pub requests: usize,
+    /// Requests that wait for the upstream, at a time.
+    pub forwarded_requests: usize,
     /// From the first byte of a header, or from connecting, to its end.
     pub header_timeout: Duration,
     /// For the body of a request that is buffered, as a whole.

@@ -28,7 +28,7 @@ const ROWS: usize = 4;
 const WIDTH: usize = 1 << 13;
 
 /// What stands for an address: all that its holder can choose among counts as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin([u8; 8]);
 
 impl Origin {

@@ -49,6 +49,9 @@ impl Answer {
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
         headers.extend(HeaderValue::try_from(decision_id()).ok().map(|id| (DECISION, id)));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
+        }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             headers.push((http::header::ALLOW, allow));

@@ -1,96 +1,53 @@
 //! Connections of clients: how many there may be, how long they may take, and how they end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use pingora::apps::{HttpServerApp as _, HttpServerOptions, ServerApp};
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, HttpSession, default_h2_options, handshake};
+use pingora::protocols::http::v2::server::{
+    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
+};
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{ALPN, Digest, Stream};
 use pingora::server::ShutdownWatch;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::answer::Answer;
+use super::gate::Gate;
 use super::generation::Front;
 use super::head;
+use super::pace::Paced;
 use super::screen::MAX_HEADER;
 use crate::config::Limits;
 
 /// Streams of one HTTP/2 connection that were refused for their form.
 const MALFORMED_STREAMS: usize = 32;
+/// Streams of one connection that may be open at a time (RFC 9113 §5.1.2). Not fewer, it says.
+const MAX_STREAMS: u32 = 100;
+/// Requests of one connection that are in progress: beside those that are open, some that were
+/// reset, and have not noticed yet (CVE-2023-44487).
+const MAX_IN_PROGRESS: usize = 120;
+/// Streams of one connection that were reset for what a client did in them (CVE-2025-8671).
+const MAX_FAULTY_STREAMS: usize = 100;
+/// What waits in a stream for its client to read on.
+const SEND_BUFFER: usize = 16 * 1024;
 /// How long a new connection may still bring its first request when the server is about to stop:
 /// its client can't know.
 const LAST_CALL: Duration = Duration::from_millis(500);
-/// Refused connections are logged at most this often.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// CONNECT is let through to where we refuse it ourselves.
 pub fn server_options() -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.allow_connect_method_proxying = true;
     options
-}
-
-/// Counts connections over all listeners.
-#[derive(Debug)]
-pub struct Gate {
-    places: Arc<Semaphore>,
-    capacity: u32,
-    turned_away: AtomicU64,
-    began: Instant,
-    /// When that was last logged, in milliseconds from `began`.
-    logged: AtomicU64,
-}
-
-impl Gate {
-    pub fn new(connections: usize) -> Self {
-        let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let connections = connections.min(most);
-        Self {
-            places: Arc::new(Semaphore::new(connections)),
-            capacity: u32::try_from(connections).unwrap_or(u32::MAX),
-            turned_away: AtomicU64::new(0),
-            began: Instant::now(),
-            logged: AtomicU64::new(0),
-        }
-    }
-
-    /// Connections at this moment.
-    pub fn connections(&self) -> usize {
-        usize::try_from(self.capacity).unwrap_or(usize::MAX) - self.places.available_permits()
-    }
-
-    /// Waits until no connection is left.
-    pub async fn emptied(&self) {
-        // An error would mean that the semaphore is closed, which it never is.
-        let _ = self.places.acquire_many(self.capacity).await;
-    }
-
-    fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if place.is_none() {
-            self.turned_away.fetch_add(1, Ordering::Relaxed);
-            let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let last = self.logged.load(Ordering::Relaxed);
-            let interval = u64::try_from(LOG_INTERVAL.as_millis()).unwrap_or(u64::MAX);
-            let is_due = last == 0 || now.saturating_sub(last) >= interval;
-            let swapped = |to| {
-                let order = Ordering::Relaxed;
-                self.logged.compare_exchange(last, to, order, order).is_ok()
-            };
-            if is_due && swapped(now.max(1)) {
-                let count = self.turned_away.swap(0, Ordering::Relaxed);
-                tracing::warn!(count, "too many connections: new ones are closed at once");
-            }
-        }
-        place
-    }
 }
 
 /// One listener's connections.
@@ -109,20 +66,24 @@ impl ServerApp for Door {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let _place = self.gate.enter()?;
         let front = self.front.load_full();
         let limits = front.generation.config.limits;
+        let digest = stream.get_socket_digest();
+        let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
+        let address = peer.map(SocketAddr::ip);
+        let _place = self.gate.enter(address, limits.connections_per_address)?;
         let stream = match front.tls(self.listener.0, self.listener.1) {
             None => stream,
             Some(acceptor) => {
                 let stream = stream.into_any().downcast::<L4Stream>().ok()?;
-                let accepted = acceptor.tls_handshake(*stream);
+                // Apart: what it takes is not to be held for as long as the connection lives.
+                let accepted = Box::pin(acceptor.tls_handshake(*stream));
                 Box::new(timeout(limits.header_timeout, accepted).await.ok()?.ok()?)
             }
         };
         drop(front);
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            Box::pin(self.serve_http2(stream, limits, shutdown)).await;
+            Box::pin(self.serve_http2(stream, address, limits, shutdown)).await;
         } else {
             self.serve_http1(stream, limits, shutdown).await;
         }
@@ -163,16 +124,21 @@ impl Door {
         }
     }
 
-    async fn serve_http2(&self, stream: Stream, limits: Limits, shutdown: &ShutdownWatch) {
+    async fn serve_http2(
+        &self,
+        stream: Stream,
+        address: Option<IpAddr>,
+        limits: Limits,
+        shutdown: &ShutdownWatch,
+    ) {
         let digest = Arc::new(Digest {
             ssl_digest: stream.get_ssl_digest(),
             timing_digest: stream.get_timing_digest(),
             proxy_digest: stream.get_proxy_digest(),
             socket_digest: stream.get_socket_digest(),
         });
-        let mut options = default_h2_options();
-        options.max_header_list_size(u32::try_from(MAX_HEADER).unwrap_or(u32::MAX));
-        let connected = timeout(limits.header_timeout, handshake(stream, Some(options))).await;
+        let stream = Box::new(Paced::new(stream));
+        let connected = timeout(limits.header_timeout, handshake(stream, Some(options()))).await;
         let Ok(Ok(mut connection)) = connected else { return };
         let mut stopping = shutdown.clone();
         let mut is_stopping = false;
@@ -193,11 +159,20 @@ impl Door {
                 () = tokio::time::sleep(patience), if streams.is_empty() => return,
             };
             match accepted {
-                Ok(Some(H2Accept::Session(session))) => {
+                Ok(Some(H2Accept::Session(mut session))) => {
                     patience = limits.idle_timeout;
                     let front = self.front.load_full();
+                    let share = front.generation.config.limits.connections_per_address;
+                    // The first one has the place of the connection.
+                    let is_alone = streams.is_empty();
+                    let place = (!is_alone).then(|| self.gate.enter(address, share));
+                    if streams.len() >= MAX_IN_PROGRESS || matches!(place, Some(None)) {
+                        refuse(&mut session);
+                        continue;
+                    }
                     let shutdown = shutdown.clone();
                     streams.spawn(async move {
+                        let _place = place;
                         let session = ServerSession::new_http2(session);
                         front.http.process_new_http(session, &shutdown).await;
                     });
@@ -211,6 +186,31 @@ impl Door {
         // What is under way still has to be counted, though nobody may be left to hear of it.
         while streams.join_next().await.is_some() {}
     }
+}
+
+fn options() -> H2Options {
+    let mut options = default_h2_options();
+    options.max_header_list_size(u32::try_from(MAX_HEADER).unwrap_or(u32::MAX));
+    options.max_concurrent_streams(MAX_STREAMS);
+    options.max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS));
+    options.max_send_buffer_size(SEND_BUFFER);
+    options
+}
+
+/// Answers a stream for which there is no place.
+fn refuse(session: &mut HttpSession) {
+    let answer =
+        Answer::plain(StatusCode::SERVICE_UNAVAILABLE, "The server is busy. Try again later.");
+    let Ok(mut head) = ResponseHeader::build(answer.status, Some(answer.headers.len() + 1)) else {
+        return;
+    };
+    for (name, value) in answer.headers.into_iter().filter(|(name, _)| *name != CONTENT_TYPE) {
+        // Static ones, whose form is right.
+        let _ = head.insert_header(name, value);
+    }
+    let _ = head.insert_header(CONTENT_LENGTH, 0);
+    // Whoever is gone by now hears nothing.
+    let _ = session.write_response_header(Box::new(head), true);
 }
 
 /// Waits until the server is about to stop.

@@ -15,6 +15,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::Answer;
+use super::count::Counted;
 use super::documents::Kind;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
@@ -56,6 +57,8 @@ pub struct Visit {
     is_buffered: bool,
     /// It may ask the store, which is not closed meanwhile.
     store_use: Option<Use>,
+    /// It counts among those that wait for the upstream.
+    forwarded: Option<Counted>,
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
     is_upgrade: bool,
@@ -76,6 +79,7 @@ impl ProxyHttp for Gateway {
             client: Client { address: None, is_tls: false },
             is_buffered: false,
             store_use: None,
+            forwarded: None,
             patience: None,
             is_upgrade: false,
             attempt: 0,
@@ -119,6 +123,7 @@ impl ProxyHttp for Gateway {
         session.set_total_drain_timeout(Some(DRAIN));
         visit.is_buffered = is_buffered;
         visit.store_use = is_buffered.then(|| self.shared.store.begin());
+        let limits = self.generation.config.limits;
         let answer = match visit.route {
             Route::Token | Route::Suspect => {
                 let endpoint = &self.shared.token_endpoint;
@@ -137,7 +142,16 @@ impl ProxyHttp for Gateway {
                 self.keep_or_close(session);
                 answered(session, answer).await
             }
-            None => Ok(false),
+            None => match self.shared.wait_for_upstream(&limits) {
+                None => {
+                    self.keep_or_close(session);
+                    answered(session, failed(StatusCode::SERVICE_UNAVAILABLE, visit.route)).await
+                }
+                forwarded => {
+                    visit.forwarded = forwarded;
+                    Ok(false)
+                }
+            },
         }
     }
 
@@ -222,6 +236,10 @@ impl ProxyHttp for Gateway {
         if upstream.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
             let what = "a switch of protocols that nobody asked for";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
+        }
+        // It is no request any more, and may last for hours.
+        if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
+            visit.forwarded = None;
         }
         // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
         let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
@@ -376,6 +394,7 @@ fn failed(status: StatusCode, route: Route) -> Answer {
         }
         StatusCode::BAD_GATEWAY => Some(Failure::UpstreamUnavailable),
         StatusCode::GATEWAY_TIMEOUT => Some(Failure::UpstreamTimeout),
+        StatusCode::SERVICE_UNAVAILABLE => Some(Failure::Overloaded),
         StatusCode::INTERNAL_SERVER_ERROR => Some(Failure::Internal),
         _ => None,
     };
@@ -387,6 +406,7 @@ fn failed(status: StatusCode, route: Route) -> Answer {
         StatusCode::BAD_GATEWAY => "The upstream does not answer.",
         StatusCode::GATEWAY_TIMEOUT => "The upstream does not answer in time.",
         StatusCode::REQUEST_TIMEOUT => "The request did not arrive in time.",
+        StatusCode::SERVICE_UNAVAILABLE => "The server is busy. Try again later.",
         StatusCode::INTERNAL_SERVER_ERROR => "The request could not be answered.",
         _ => "The request is not well-formed.",
     };

@@ -13,6 +13,7 @@ use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 
 use super::authentication::Authentication;
+use super::count::{Count, Counted};
 use super::documents::Documents;
 use super::gateway::Gateway;
 use super::inquiries::Inquiries;
@@ -21,7 +22,7 @@ use super::peer::UpstreamPeer;
 use super::route::Routes;
 use super::tls;
 use super::token_endpoint::TokenEndpoint;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::keys::KeyRing;
 use crate::overlay::places::well_known_places;
 use crate::store::{OpenError, Slot};
@@ -52,8 +53,17 @@ pub struct Shared {
     pub authentication: Arc<Authentication>,
     pub token_endpoint: TokenEndpoint,
     pub store: Arc<Slot>,
+    /// Requests that wait for the upstream: on their way there, or about a token that could be ours.
+    pub forwarded: Count,
     /// From then on no connection is kept for another request.
     pub is_stopping: AtomicBool,
+}
+
+impl Shared {
+    /// `None` where too many wait for the upstream already.
+    pub fn wait_for_upstream(&self, limits: &Limits) -> Option<Counted> {
+        self.forwarded.enter(limits.forwarded_requests)
+    }
 }
 
 /// One configuration and what is derived from it.

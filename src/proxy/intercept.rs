@@ -17,7 +17,7 @@ use super::inquiries::{self, Received};
 use super::reply;
 use super::route::query_of;
 use super::token_endpoint::{Disposition, Intercepted, TokenEndpoint, decision_id};
-use crate::exchange::error::Refusal;
+use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::{InquiryRequest, Purpose};
 use crate::exchange::request::TokenPathRequest;
 use crate::oauth::form::{FormError, MAX_BODY};
@@ -55,7 +55,9 @@ pub async fn token_request(
         calling: Calling { authorization: &authorization, address: client.address },
         probe: generation.inquiries.as_ref().map(|inquiries| &inquiries.probe),
     };
-    match endpoint.answer(&generation.config, &generation.keys, intercepted).await {
+    // Apart: while the body is waited for, nothing of it is needed.
+    let answer = Box::pin(endpoint.answer(&generation.config, &generation.keys, intercepted));
+    match answer.await {
         Disposition::Forward => Ok(None),
         Disposition::Answer(answer) => Ok(Some(answer)),
     }
@@ -101,7 +103,12 @@ pub async fn inquiry(
         inquiries::count(&shared.metrics, purpose, AnsweredBy::Upstream);
         return Ok(None);
     };
-    inquiries.answer(config, shared, received).await.map(Some)
+    let Some(_forwarded) = shared.wait_for_upstream(&config.limits) else {
+        inquiries::count(&shared.metrics, purpose, AnsweredBy::Cambio);
+        let overloaded = Refusal::from(Failure::Overloaded).outcome();
+        return Ok(Some(Answer::refused(&overloaded, &decision_id())));
+    };
+    Box::pin(inquiries.answer(config, shared, received)).await.map(Some)
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a [u8]> {

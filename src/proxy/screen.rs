@@ -1,7 +1,7 @@
 //! What is asked of the head of any request: that it can be read in one way only.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::RequestHeader;
 
 /// The largest header section of a request, in bytes.
@@ -59,6 +59,9 @@ pub const HEADER_TOO_LARGE: Unacceptable = Unacceptable {
 pub const HEADER_MALFORMED: Unacceptable =
     Unacceptable::bad("The header section is not well-formed.");
 
+pub const HOST_MALFORMED: Unacceptable =
+    Unacceptable::bad("The Host field must be there once, and name a host.");
+
 pub const METHOD_NOT_ALLOWED: Unacceptable = Unacceptable {
     status: StatusCode::METHOD_NOT_ALLOWED,
     text: "This method is not served here.",
@@ -81,8 +84,17 @@ pub fn screen(request: &RequestHeader) -> Result<(), Unacceptable> {
     if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
         return Err(LENGTH);
     }
+    if headers.keys().any(is_like_framing) {
+        return Err(HEADER_MALFORMED);
+    }
     if !is_target(request) {
         return Err(Unacceptable::bad("The request target is not well-formed."));
+    }
+    // HTTP/1 was held to this already (RFC 9112 §3.2); of HTTP/2 it becomes that.
+    let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let hosts = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    if !hosts.chain(authority).all(is_host) {
+        return Err(HOST_MALFORMED);
     }
     // HTTP/2 carries it in `:authority`, which the library holds to `Host`.
     let has_host = headers.contains_key(HOST) || request.uri.authority().is_some();
@@ -93,6 +105,17 @@ pub fn screen(request: &RequestHeader) -> Result<(), Unacceptable> {
         return Err(Unacceptable::bad("The Connection field names an end-to-end field."));
     }
     Ok(())
+}
+
+/// Whether nothing stands there that some server could take for the end of a host, or for another.
+pub fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|b| !b" \t,@/\\?#\"<>".contains(b))
+}
+
+/// Whether a field is taken for one that says where a message ends by whoever reads `_` as `-`.
+fn is_like_framing(name: &HeaderName) -> bool {
+    let folded = |own: &HeaderName| name.as_str().bytes().map(fold).eq(own.as_str().bytes());
+    name.as_str().contains('_') && [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(folded)
 }
 
 /// Origin-form, absolute-form with http or https, or `*` for OPTIONS (RFC 9112 §3.2).
@@ -200,6 +223,12 @@ pub(super) mod tests {
             (400, v11, "GET", "/", &[A_HOST, ("Connection", "x-hop"), ("Connection", "COOKIE")]),
             (400, v11, "GET", "/", &[A_HOST, ("Connection", "X_Forwarded_For")]),
             (400, v11, "GET", "/", &[A_HOST, ("Connection", "Host")]),
+            (200, v11, "GET", "/", &[("Host", "a:80")]),
+            (400, v11, "GET", "/", &[("Host", "a,b")]),
+            (400, v11, "GET", "/", &[("Host", "u@a")]),
+            (200, v11, "GET", "/", &[A_HOST, ("X_Own", "1")]),
+            (400, v11, "GET", "/", &[A_HOST, ("Transfer_Encoding", "chunked")]),
+            (400, v11, "GET", "/", &[A_HOST, ("content_length", "1")]),
         ];
         for (expected, version, method, target, headers) in cases {
             assert_eq!(

@@ -8,8 +8,8 @@ use std::ops::Range;
 use http::StatusCode;
 
 use super::screen::{
-    HEADER_MALFORMED as MALFORMED, HEADER_TOO_LARGE, LENGTH, METHOD_NOT_ALLOWED, TRANSFER_CODING,
-    Unacceptable,
+    HEADER_MALFORMED as MALFORMED, HEADER_TOO_LARGE, HOST_MALFORMED as HOST, LENGTH,
+    METHOD_NOT_ALLOWED, TRANSFER_CODING, Unacceptable, is_host,
 };
 
 /// The library takes no more.
@@ -19,7 +19,6 @@ const VERSION: Unacceptable = Unacceptable {
     status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
     text: "This version of HTTP is not served here.",
 };
-const HOST: Unacceptable = Unacceptable::bad("The Host field must be there once, and name a host.");
 const TARGET: Unacceptable = Unacceptable::bad("The request target is not well-formed.");
 
 /// A header section as far as it has arrived.
@@ -120,8 +119,7 @@ impl Section {
                 let blanks = value.len() - value.trim_ascii_start().len();
                 let from = start + colon + 1 + blanks;
                 let host = from..from + value.trim_ascii().len();
-                let is_host = |b: &u8| !b" \t,@/\\?#\"<>".contains(b);
-                if self.host.replace(host).is_some() || !value.trim_ascii().iter().all(is_host) {
+                if self.host.replace(host).is_some() || !is_host(value.trim_ascii()) {
                     return Err(HOST);
                 }
             }

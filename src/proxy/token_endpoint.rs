@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::answer::Answer;
 use super::authentication::{Authentication, Calling};
 use super::client_probe::ClientProbe;
+use super::count::{Count, Counted};
 use crate::clock;
 use crate::config::Config;
 use crate::exchange::error::{Failure, Refusal};
@@ -56,6 +57,8 @@ pub struct TokenEndpoint {
     metrics: Arc<Metrics>,
     authentication: Arc<Authentication>,
     store: Arc<Slot>,
+    /// Exchanges and refreshes that are being answered.
+    busy: Count,
 }
 
 impl TokenEndpoint {
@@ -64,7 +67,7 @@ impl TokenEndpoint {
         authentication: Arc<Authentication>,
         store: Arc<Slot>,
     ) -> Self {
-        Self { metrics, authentication, store }
+        Self { metrics, authentication, store, busy: Count::default() }
     }
 
     /// Decides, audits and counts.
@@ -83,16 +86,27 @@ impl TokenEndpoint {
                 if exchange::is_forwarded(&form, &config.policy) {
                     return Disposition::Forward;
                 }
-                let result = self.exchange(config, keys, &form, caller, &mut record).await;
+                let result = match self.begin(config) {
+                    Ok(_busy) => self.exchange(config, keys, &form, caller, &mut record).await,
+                    Err(failure) => Err(failure.into()),
+                };
                 (Asked::Exchange, result)
             }
             Ok(Recognised::Refresh(form)) => {
-                let result = self.refresh(config, &form, caller, &mut record).await;
+                let result = match self.begin(config) {
+                    Ok(_busy) => self.refresh(config, &form, caller, &mut record).await,
+                    Err(failure) => Err(failure.into()),
+                };
                 (Asked::Refresh, result)
             }
             Err(error) => (Asked::Exchange, Err(error.into())),
         };
         Disposition::Answer(self.conclude(asked, &record, result, began))
+    }
+
+    /// What is beyond the bound is told so at once: it would only make all others wait.
+    fn begin(&self, config: &Config) -> Result<Counted, Failure> {
+        self.busy.enter(config.limits.requests).ok_or(Failure::Overloaded)
     }
 
     /// Answers, audits and counts a refusal that was found before the request was whole: too large,

@@ -5,14 +5,14 @@
 //! `CAMBIO_HTTP_VECTORS` names: each with its `id`, its `type` and its bytes in Base64 (`b64`).
 
 use std::io::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use super::strict::{Read, Recorder, read_strictly};
 use super::support::{Cambio, Connection, PATIENCE, Upstream, get};
 
 const QUICK: &str = "limits: { header_timeout: 200ms, body_timeout: 200ms, idle_timeout: 200ms }\n";
@@ -44,162 +44,6 @@ fn cases(kind: &str) -> Option<Vec<Case>> {
         .collect();
     assert!(cases.len() > 50, "{kind}: {}", cases.len());
     Some(cases)
-}
-
-/// A request in the one form that leaves no room for another reading.
-#[derive(Debug, PartialEq)]
-struct Strict {
-    method: String,
-    target: String,
-    body: Vec<u8>,
-}
-
-#[derive(Debug, PartialEq)]
-enum Read {
-    Whole(Strict, usize),
-    /// So far nothing is wrong. `true` where the header section is whole.
-    Partial(bool),
-    Bad(&'static str),
-}
-
-/// RFC 9112 without any of its leniencies, and with HTTP/1.1 only.
-fn read_strictly(bytes: &[u8]) -> Read {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return Read::Partial(false);
-    };
-    // Values may hold any byte from 0x80 on (RFC 9110 §5.5).
-    let head: String = bytes[..end].iter().copied().map(char::from).collect();
-    let mut lines = head.split("\r\n");
-    let parts: Vec<&str> = lines.next().unwrap().split(' ').collect();
-    let [method, target, "HTTP/1.1"] = parts[..] else { return Read::Bad("request line") };
-    let is_token = |name: &str| {
-        !name.is_empty()
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-    };
-    if !is_token(method) || !(target.starts_with('/') || target == "*") {
-        return Read::Bad("method or target");
-    }
-    let (mut length, mut is_chunked, mut hosts) = (None, false, 0);
-    for line in lines {
-        let Some((name, value)) = line.split_once(':') else { return Read::Bad("no colon") };
-        if !is_token(name) || value.chars().any(|c| c.is_ascii_control() && c != '\t') {
-            return Read::Bad("field");
-        }
-        let value = value.trim_matches([' ', '\t']);
-        match &*name.to_ascii_lowercase() {
-            "host" => hosts += 1,
-            "content-length" if length.is_none() && value.bytes().all(|b| b.is_ascii_digit()) => {
-                length = value.parse::<usize>().ok();
-            }
-            "transfer-encoding" if !is_chunked && value.eq_ignore_ascii_case("chunked") => {
-                is_chunked = true;
-            }
-            "content-length" | "transfer-encoding" => return Read::Bad("framing"),
-            _ => {}
-        }
-    }
-    if (length.is_some() && is_chunked) || hosts > 1 {
-        return Read::Bad("framing or hosts");
-    }
-    let rest = &bytes[end + 4..];
-    let strict = |body: &[u8]| Strict {
-        method: method.to_owned(),
-        target: target.to_owned(),
-        body: body.to_vec(),
-    };
-    if !is_chunked {
-        let length = length.unwrap_or(0);
-        return match rest.get(..length) {
-            Some(body) => Read::Whole(strict(body), end + 4 + length),
-            None => Read::Partial(true),
-        };
-    }
-    let (mut body, mut at) = (Vec::new(), 0);
-    loop {
-        let Some(line) = rest[at..].windows(2).position(|window| window == b"\r\n") else {
-            return Read::Partial(true);
-        };
-        let digits = &rest[at..at + line];
-        if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Read::Bad("chunk size");
-        }
-        let size = usize::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
-        at += line + 2;
-        let Some(chunk) = rest.get(at..at + size + 2) else { return Read::Partial(true) };
-        if !chunk.ends_with(b"\r\n") {
-            return Read::Bad("end of chunk");
-        }
-        body.extend_from_slice(&chunk[..size]);
-        at += size + 2;
-        if size == 0 {
-            return Read::Whole(strict(&body), end + 4 + at);
-        }
-    }
-}
-
-/// All that arrived on one connection of an upstream that answers each request as soon as it is
-/// whole.
-#[derive(Debug, Default)]
-struct Arrived {
-    requests: Vec<Strict>,
-    rest: Vec<u8>,
-}
-
-/// Remembers every byte.
-struct Recorder {
-    address: std::net::SocketAddr,
-    arrived: Arc<Mutex<Vec<Arc<Mutex<Arrived>>>>>,
-}
-
-impl Recorder {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let all: Arc<Mutex<Vec<Arc<Mutex<Arrived>>>>> = Arc::default();
-        let arrived = Arc::clone(&all);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let own: Arc<Mutex<Arrived>> = Arc::default();
-                all.lock().unwrap().push(Arc::clone(&own));
-                tokio::spawn(async move {
-                    let mut some = vec![0; 65536];
-                    while let Ok(count @ 1..) = stream.read(&mut some).await {
-                        let mut answers = 0;
-                        {
-                            let mut own = own.lock().unwrap();
-                            own.rest.extend_from_slice(&some[..count]);
-                            while let Read::Whole(request, length) = read_strictly(&own.rest) {
-                                own.requests.push(request);
-                                own.rest.drain(..length);
-                                answers += 1;
-                            }
-                        }
-                        for _ in 0..answers {
-                            let ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                            let _ = stream.write_all(ok).await;
-                        }
-                    }
-                });
-            }
-        });
-        Self { address, arrived }
-    }
-
-    /// What has arrived since this was last asked for.
-    fn take(&self) -> Vec<Strict> {
-        let all = self.arrived.lock().unwrap();
-        all.iter().flat_map(|one| std::mem::take(&mut one.lock().unwrap().requests)).collect()
-    }
-
-    /// What can't be a request, nor the beginning of one whose body was cut off.
-    fn faults(&self) -> Vec<String> {
-        let all = self.arrived.lock().unwrap();
-        let rests = all.iter().map(|one| one.lock().unwrap().rest.clone());
-        rests
-            .filter(|rest| !rest.is_empty() && read_strictly(rest) != Read::Partial(true))
-            .map(|rest| format!("{:?}: {}", read_strictly(&rest), rest.escape_ascii()))
-            .collect()
-    }
 }
 
 /// A case as it stands, and with what it lacks to get further: a host, and its last line ending.
@@ -235,7 +79,7 @@ async fn what_reaches_the_upstream_is_one_well_formed_request_or_nothing() {
     for lane in 0..16 {
         let cases = Arc::clone(&cases);
         lanes.spawn(async move {
-            let recorder = Recorder::start().await;
+            let recorder = Recorder::start(true).await;
             let upstream = format!("http://{}", recorder.address);
             let quick = format!(
                 "{QUICK}upstream: {{ url: \"{upstream}\", timeouts: {{ connect: 1s, read: 300ms }} }}\n"

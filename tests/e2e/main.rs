@@ -25,6 +25,7 @@
 
 mod admin;
 mod admin_revoke;
+mod authority;
 mod chaos;
 mod chaos_estate;
 mod chaos_figures;
@@ -90,6 +91,8 @@ mod spellings_recorder;
 mod spellings_ways;
 mod store;
 mod store_life;
+#[allow(dead_code, reason = "the tests of abuse use all of it")]
+mod strict;
 mod support;
 mod telemetry;
 mod tls;

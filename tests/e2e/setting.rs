@@ -155,6 +155,9 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
         has_named_store: false,
         limits: Limits {
             connections: 100,
+            connections_per_address: None,
+            requests: 100,
+            forwarded_requests: 100,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),

@@ -1,63 +1,19 @@
 //! TLS on both sides: HTTP/1.1 and HTTP/2 towards clients, verified towards the upstream.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::support::{
-    Cambio, Connection, PATIENCE, Upstream, folder, get, load, post, write_private,
-};
+pub use super::authority::{Authority, LISTEN};
+use super::support::{Cambio, Connection, PATIENCE, Upstream, folder, get, load, post};
 
 const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x";
-pub const LISTEN: &str = "listen: [{ address: 127.0.0.1:0, tls: { certificate: { file: tls.crt }, private_key: { file: tls.key } } }]\n";
-
-/// A certificate authority, and a certificate of it for `localhost` and 127.0.0.1.
-pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
-    }
-
-    /// PEM of a certificate and its key.
-    fn issue(&self) -> (String, String) {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    pub fn write_leaf(&self, folder: &Path) {
-        let (certificate, key) = self.issue();
-        std::fs::write(folder.join("tls.crt"), certificate).unwrap();
-        write_private(&folder.join("tls.key"), &key);
-    }
-
-    fn connector(&self, alpn: &[&[u8]]) -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        let mut config =
-            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        TlsConnector::from(Arc::new(config))
-    }
-}
 
 pub async fn connect(
     cambio: &Cambio,

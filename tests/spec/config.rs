@@ -22,6 +22,8 @@ fn the_base_has_no_fault_and_no_warning() {
     assert_eq!(config.endpoints.introspection, None);
     assert_eq!(config.policy.unknown_issuers(), UnknownIssuers::Reject);
     assert_eq!(config.limits.connections, 100);
+    assert_eq!(config.limits.connections_per_address, None);
+    assert_eq!((config.limits.requests, config.limits.forwarded_requests), (1000, 2000));
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(60));
     let partner = &config.trusted_token_issuers[0].issuer;
     assert_eq!(
@@ -119,6 +121,19 @@ fn the_network_is_named_plainly() {
             ("  timeouts:", "  ca: { file: §. }\n  timeouts:", "upstream.ca.file", "regular file"),
             ("  timeouts:", "  ca: { file: §large }\n  timeouts:", "upstream.ca.file", "larger"),
             ("connections: 100", "connections: §0", "limits.connections", "from 1 to 1000000"),
+            (
+                "connections: 100",
+                "connections_per_address: §0",
+                "limits.connections_per_address",
+                "from 1 to 1000000",
+            ),
+            ("connections: 100", "requests: §0", "limits.requests", "from 1 to 1000000"),
+            (
+                "connections: 100",
+                "forwarded_requests: §2000000",
+                "limits.forwarded_requests",
+                "from 1 to 1000000",
+            ),
             ("connections: 100", "drain_timeout: §2h", "limits.drain_timeout", "from 0s to 1h"),
         ],
     );

@@ -120,6 +120,9 @@ impl Check<'_> {
     pub(super) fn limits(&self, limits: Option<&Field<raw::Limits>>) -> Limits {
         const NONE: raw::Limits = raw::Limits {
             connections: None,
+            connections_per_address: None,
+            requests: None,
+            forwarded_requests: None,
             header_timeout: None,
             body_timeout: None,
             idle_timeout: None,
@@ -128,8 +131,13 @@ impl Check<'_> {
         };
         let limits = limits.and_then(|field| field.value.as_ref()).unwrap_or(&NONE);
         let short = || MILLISECONDS(100)..=SECONDS(300);
+        let many = || 1..=1_000_000;
+        let share = &limits.connections_per_address;
         Limits {
-            connections: self.number(&limits.connections, 10_000, 1..=1_000_000),
+            connections: self.number(&limits.connections, 10_000, many()),
+            connections_per_address: share.as_ref().map(|_| self.number(share, 1, many())),
+            requests: self.number(&limits.requests, 1000, many()),
+            forwarded_requests: self.number(&limits.forwarded_requests, 2000, many()),
             header_timeout: self.duration(&limits.header_timeout, SECONDS(10), short()),
             body_timeout: self.duration(&limits.body_timeout, SECONDS(10), short()),
             idle_timeout: self.duration(

@@ -262,6 +262,16 @@ pub(super) struct Limits {
     /// Connections at a time, over all listeners. Default: 10000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) connections: Maybe<usize>,
+    /// How many of these one address may have (of IPv6: one /64). Not where clients come by a load
+    /// balancer: that has one address for all of them. Default: as many as there are.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) connections_per_address: Maybe<usize>,
+    /// Exchanges and refreshes that are being answered, at a time. Default: 1000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) requests: Maybe<usize>,
+    /// Requests that wait for the upstream, at a time. Default: 2000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) forwarded_requests: Maybe<usize>,
     /// For the whole header of a request. Default: 10s.
     pub(super) header_timeout: Maybe<Span>,
     /// For the whole body of a request that Cambio answers. Default: 10s.

@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak chaos pressure bench setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak chaos pressure bench fuzz mutants setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -67,6 +67,20 @@ pressure: setup ## abuse against the release build: p99, memory, goodput (TOKENS
 
 bench: setup ## benchmarks
 	cargo bench
+
+# `make fuzz SECONDS=600 TARGETS="pem yaml"` says how long, and which of tests/fuzz/fuzz_targets.
+SECONDS := 60
+TARGETS ?= $(patsubst tests/fuzz/fuzz_targets/%.rs,%,$(wildcard tests/fuzz/fuzz_targets/*.rs))
+fuzz: setup ## every fuzz target for SECONDS (60), one after the other
+	@.ci/setup fuzz
+	@tests/fuzz/run $(SECONDS) $(TARGETS)
+
+# `make mutants FILES='src/jwt/*.rs' SHARD=1/8` says which, and how large a part of them.
+FILES ?= src/jwt/**/*.rs src/exchange/**/*.rs src/oauth/**/*.rs
+SHARD ?= 0/1
+mutants: setup ## mutation testing of FILES (jwt, exchange, oauth), or of their SHARD (0/1)
+	@.ci/setup mutants
+	@tests/mutants/run $(SHARD) $(FILES)
 
 setup:
 	@.ci/setup build

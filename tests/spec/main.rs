@@ -13,6 +13,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "../fuzz/checks/mod.rs"]
+mod checks;
 mod client;
 mod config;
 mod config_applications;
@@ -27,6 +29,7 @@ mod config_text;
 mod config_tokens;
 mod config_warnings;
 mod confusion;
+mod corpora;
 mod golden;
 mod guides;
 mod inquiry;

@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak bench setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak bench release reproducible setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -54,6 +54,14 @@ soak: setup ## kill -9 under load, KILLS times (2000), with an account of what s
 
 bench: setup ## benchmarks
 	cargo bench
+
+release: setup ## what is shipped, into dist/: binary, SBOM, checksums
+	@.ci/setup sbom
+	.ci/release dist
+
+reproducible: setup ## the last commit built twice at different places: the same bytes?
+	@.ci/setup sbom
+	.ci/reproducible
 
 setup:
 	@.ci/setup build

@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 pub mod check;
+pub mod core_dumps;
 pub mod dev;
 pub mod doctor;
 pub mod hash_secret;

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::authentication::Calling;
+use super::contain::contained;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::inquiries::{self, Received};
 use super::reply;
 use super::route::query_of;
 use super::token_endpoint::{Disposition, Intercepted, TokenEndpoint, decision_id};
-use crate::exchange::error::Refusal;
+use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::{InquiryRequest, Purpose};
 use crate::exchange::request::TokenPathRequest;
 use crate::oauth::form::{FormError, MAX_BODY};
@@ -55,9 +56,11 @@ pub async fn token_request(
         calling: Calling { authorization: &authorization, address: client.address },
         probe: generation.inquiries.as_ref().map(|inquiries| &inquiries.probe),
     };
-    match endpoint.answer(&generation.config, &generation.keys, intercepted).await {
-        Disposition::Forward => Ok(None),
-        Disposition::Answer(answer) => Ok(Some(answer)),
+    match contained(endpoint.answer(&generation.config, &generation.keys, intercepted)).await {
+        Some(Disposition::Forward) => Ok(None),
+        Some(Disposition::Answer(answer)) => Ok(Some(answer)),
+        // It may have been an exchange, so that it is nobody else's.
+        None => Ok(Some(endpoint.refuse(Failure::Internal.into()))),
     }
 }
 

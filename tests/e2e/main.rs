@@ -26,6 +26,7 @@
 mod admin;
 mod admin_revoke;
 mod client_probe;
+mod confinement;
 mod dev;
 mod doctor;
 mod documents;
@@ -52,6 +53,7 @@ mod metrics;
 mod operator;
 mod operator_command;
 mod operator_redis;
+mod panics;
 mod process;
 mod proxy;
 mod proxy_answers;

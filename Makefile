@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak bench release reproducible setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak secrecy bench release reproducible setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -51,6 +51,9 @@ KILLS ?= 2000
 SEED ?= $(shell date +%s)
 soak: setup ## kill -9 under load, KILLS times (2000), with an account of what survived
 	CAMBIO_KILLS=$(KILLS) CAMBIO_SEED=$(SEED) cargo test --test e2e refresh_kill
+
+secrecy: setup setup-servers setup-clients ## the whole suite at its most talkative, searched for secrets
+	.ci/secrecy
 
 bench: setup ## benchmarks
 	cargo bench

@@ -71,6 +71,7 @@ mod refresh_reuse;
 mod refresh_support;
 mod reload;
 mod revocation;
+mod scan;
 mod secrecy;
 #[allow(dead_code, reason = "the tests of the stores use all of it")]
 #[path = "../store/servers.rs"]

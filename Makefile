@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak chaos pressure bench fuzz mutants setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak chaos pressure bench fuzz mutants secrecy release reproducible setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -65,6 +65,9 @@ pressure: setup ## abuse against the release build: p99, memory, goodput (TOKENS
 	    cargo test --test abuse -- --test-threads 1 http2:: slow::
 	CAMBIO_TOKENS=$(TOKENS) cargo bench --bench pressure
 
+secrecy: setup setup-servers setup-clients ## the whole suite at its most talkative, searched for secrets
+	.ci/secrecy
+
 bench: setup ## benchmarks
 	cargo bench
 
@@ -81,6 +84,14 @@ SHARD ?= 0/1
 mutants: setup ## mutation testing of FILES (jwt, exchange, oauth), or of their SHARD (0/1)
 	@.ci/setup mutants
 	@tests/mutants/run $(SHARD) $(FILES)
+
+release: setup ## what is shipped, into dist/: binary, SBOM, checksums
+	@.ci/setup sbom
+	.ci/release dist
+
+reproducible: setup ## the last commit built twice at different places: the same bytes?
+	@.ci/setup sbom
+	.ci/reproducible
 
 setup:
 	@.ci/setup build

@@ -32,6 +32,7 @@ mod chaos_figures;
 mod chaos_issuer;
 mod chaos_kinds;
 mod client_probe;
+mod confinement;
 mod dev;
 mod doctor;
 mod documents;
@@ -62,6 +63,7 @@ mod metrics;
 mod operator;
 mod operator_command;
 mod operator_redis;
+mod panics;
 mod process;
 mod proxy;
 mod proxy_answers;
@@ -79,6 +81,7 @@ mod refresh_reuse;
 mod refresh_support;
 mod reload;
 mod revocation;
+mod scan;
 mod secrecy;
 #[allow(dead_code, reason = "the tests of the stores use all of it")]
 #[path = "../store/servers.rs"]

@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak chaos pressure bench fuzz mutants secrecy release reproducible setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak chaos abuse pressure bench fuzz mutants secrecy release reproducible setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -57,13 +57,20 @@ ROUNDS ?= 12
 chaos: setup ## what issuers that misbehave, and tokens that nobody signed, cost others
 	CAMBIO_CHAOS=$(ROUNDS) cargo test --release --test e2e -- chaos keys_flood --nocapture --test-threads 1
 
-# The figures of SECURITY.md, on a machine that does nothing else.
+
+abuse: setup ## every case of request smuggling, every way (the tests send each one way)
+	CAMBIO_CASES=all cargo test --test abuse -- --nocapture smuggling:: downgrade::
+
+# Figures are worth something on a machine that does nothing else. Two thousand clients need as many open files.
 TOKENS ?= 1000000
-pressure: setup ## abuse against the release build: p99, memory, goodput (TOKENS: how many of each kind)
-	cargo build --release
-	CAMBIO_BINARY=$(CURDIR)/target/release/cambio CAMBIO_SECONDS=5 \
-	    cargo test --test abuse -- --test-threads 1 http2:: slow::
-	CAMBIO_TOKENS=$(TOKENS) cargo bench --bench pressure
+SECONDS_EACH ?= 5
+pressure: setup ## floods, slow clients, goodput and memory of a release build: the full size (TOKENS, SECONDS_EACH)
+	cargo bench --no-run --bench pressure
+	@status=0; ulimit -n 8192; \
+	CAMBIO_BINARY=$(CURDIR)/target/release/cambio CAMBIO_SECONDS=$(SECONDS_EACH) \
+	    cargo test --test abuse -- --nocapture --test-threads 1 http2:: slow:: || status=1; \
+	CAMBIO_TOKENS=$(TOKENS) cargo bench --bench pressure || status=1; \
+	exit $$status
 
 secrecy: setup setup-servers setup-clients ## the whole suite at its most talkative, searched for secrets
 	.ci/secrecy

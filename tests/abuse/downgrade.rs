@@ -13,6 +13,7 @@ use super::authority::{Authority, LISTEN};
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Ended, Frames, HEADERS, block, frame,
 };
+use super::load::is_exhaustive;
 use super::strict::Recorder;
 use super::support::{Cambio, Connection, PATIENCE, Upstream, folder, get, load};
 
@@ -267,8 +268,13 @@ async fn what_reaches_the_upstream_is_one_well_formed_request_or_nothing() {
             let recorder = Recorder::start(is_kept).await;
             let (cambio, authority) = start(&format!("http://{}", recorder.address)).await;
             let mut victim = Connection::over(connect(&cambio, &authority, b"http/1.1").await);
-            for case in cases(path) {
+            for (nth, case) in cases(path).into_iter().enumerate() {
                 for is_split in [false, true] {
+                    // `make abuse` sends all of them all ways.
+                    let way = usize::from(is_kept) * 2 + usize::from(is_split);
+                    if nth % 4 != way && !is_exhaustive() {
+                        continue;
+                    }
                     let name = format!("{} to {path}: {}", case.name, case_text(&case));
                     let stream = connect(&cambio, &authority, b"h2").await;
                     let mut client = Frames::open(stream, 65_535).await.unwrap();
@@ -324,7 +330,7 @@ async fn what_reaches_the_upstream_is_one_well_formed_request_or_nothing() {
     let told = format!("downgrade: {sent} sent, {served} served as one well-formed request");
     writeln!(std::io::stderr(), "{told}").unwrap();
     assert!(open.is_empty(), "served, and should not be: {open:#?}");
-    assert!(sent > 800 && served > 50, "{told}");
+    assert!(sent > 200 && served > 10, "{told}");
 }
 
 fn case_text(case: &Case) -> String {

@@ -204,6 +204,12 @@ pub fn seconds() -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().expect("CAMBIO_SECONDS is a number")))
 }
 
+/// Whether a test with cases by the thousand sends each of them in each of its ways: `CAMBIO_CASES` is
+/// `all`. Else each case goes one of the ways.
+pub fn is_exhaustive() -> bool {
+    std::env::var_os("CAMBIO_CASES").is_some_and(|cases| cases == "all")
+}
+
 /// How long exchanges take, one after the other.
 pub async fn times<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, tokens: &Tokens) -> Times {
     let deadline = Instant::now() + seconds().unwrap_or_default();

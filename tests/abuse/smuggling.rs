@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use super::load::is_exhaustive;
 use super::strict::{Read, Recorder, read_strictly};
 use super::support::{Cambio, get};
 
@@ -545,6 +546,12 @@ impl Lane {
     }
 }
 
+/// Which of four ways a case goes: `make abuse` sends all of them all ways.
+fn goes(case: &Case, nth: usize, way: usize) -> bool {
+    let is_one_of_many = case.class == "mutation" && nth % 29 != 0;
+    is_exhaustive() || (nth % 4 == way && !is_one_of_many)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_reaches_the_upstream_is_one_well_formed_request_or_nothing() {
     let _alone = super::load::alone().await;
@@ -560,30 +567,33 @@ async fn what_reaches_the_upstream_is_one_well_formed_request_or_nothing() {
     let cases = Arc::new(cases);
     let mut lanes = tokio::task::JoinSet::new();
     let ways = [("/x", true), ("/x", false), ("/oauth2/token", true), ("/oauth2/token", false)];
-    for (path, is_pooled) in ways {
+    for (way, (path, is_pooled)) in ways.into_iter().enumerate() {
         for lane in 0..LANES {
             let cases = Arc::clone(&cases);
             lanes.spawn(async move {
                 let own = Lane::new(path, is_pooled).await;
-                let (mut reached, mut asked) = (0, 0);
-                for (nth, case) in cases.iter().enumerate().skip(lane).step_by(LANES) {
+                let (mut reached, mut sent) = (0, 0);
+                let chosen = cases.iter().enumerate().filter(|(nth, case)| goes(case, *nth, way));
+                for (nth, case) in chosen.skip(lane).step_by(LANES) {
                     reached += usize::from(own.run(case, nth).await);
-                    asked += 2;
+                    sent += 1;
                 }
+                let asked = sent * 2;
                 let is_shared = own.recorder.connections() < asked;
                 assert_eq!(is_shared, is_pooled, "{} of {asked}", own.recorder.connections());
-                reached
+                (reached, sent)
             });
         }
     }
-    let reached: usize = lanes.join_all().await.into_iter().sum();
-    let all = cases.len() * ways.len();
+    let lanes = lanes.join_all().await;
+    let reached: usize = lanes.iter().map(|(reached, _)| reached).sum();
+    let all: usize = lanes.iter().map(|(_, sent)| sent).sum();
     let told = format!(
-        "smuggling: {} cases, each to 2 paths over fresh and over shared connections: {all} sent, \
+        "smuggling: {} cases, to 2 paths over fresh and over shared connections: {all} sent, \
          {reached} reached the upstream as one well-formed request, {} as nothing, 0 otherwise",
         cases.len(),
         all - reached
     );
     writeln!(std::io::stderr(), "{told}").unwrap();
-    assert!(cases.len() > 2000 && reached > 500, "{told}");
+    assert!(cases.len() > 2000 && all > 1000 && reached > 100, "{told}");
 }

@@ -21,6 +21,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::refresh_support::{Client, Estate, UPSTREAMS, claims, furnish, refresh_token};
+use crate::scan::SAID;
 use crate::support::{Cambio, Response, folder, get, load};
 
 /// The process that panics is one of its own: how a panic is told is a matter of the whole process.
@@ -137,6 +138,8 @@ async fn a_panic_ends_its_own_request_and_quotes_nothing_of_it() {
         .env(CHILD, "1")
         .env("CAMBIO_LOG", "trace")
         .env_remove("CAMBIO_LOG_FORMAT")
+        // It is searched here, and says nothing but events.
+        .env_remove(SAID)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

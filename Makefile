@@ -57,7 +57,6 @@ ROUNDS ?= 12
 chaos: setup ## what issuers that misbehave, and tokens that nobody signed, cost others
 	CAMBIO_CHAOS=$(ROUNDS) cargo test --release --test e2e -- chaos keys_flood --nocapture --test-threads 1
 
-
 abuse: setup ## every case of request smuggling, every way (the tests send each one way)
 	CAMBIO_CASES=all cargo test --test abuse -- --nocapture smuggling:: downgrade::
 

@@ -167,32 +167,32 @@ fn percent_decoded(path: &[u8]) -> Vec<u8> {
 
 /// RFC 3986 §5.2.4, step by step.
 fn without_dot_segments(path: &[u8]) -> Vec<u8> {
-    let mut input = path.to_vec();
+    let mut input = path;
     let mut output: Vec<u8> = Vec::new();
     let pop = |output: &mut Vec<u8>| {
         let end = output.iter().rposition(|b| *b == b'/').unwrap_or(0);
         output.truncate(end);
     };
-    while !input.is_empty() {
-        if input.starts_with(b"../") {
-            input.drain(..3);
-        } else if input.starts_with(b"./") || input.starts_with(b"/./") {
-            input.drain(..2);
-        } else if input == b"/." {
-            input = b"/".to_vec();
-        } else if input.starts_with(b"/../") {
-            input.drain(..3);
-            pop(&mut output);
-        } else if input == b"/.." {
-            input = b"/".to_vec();
-            pop(&mut output);
-        } else if input == b"." || input == b".." {
-            input.clear();
-        } else {
-            let end =
-                input.iter().skip(1).position(|b| *b == b'/').map_or(input.len(), |at| at + 1);
-            output.extend(input.drain(..end));
+    loop {
+        input = match input {
+            [] | b"." | b".." => return output,
+            [b'.', b'.', b'/', rest @ ..] | [b'.', b'/', rest @ ..] => rest,
+            b"/." => b"/",
+            [b'/', b'.', b'/', ..] => &input[2..],
+            b"/.." => {
+                pop(&mut output);
+                b"/"
+            }
+            [b'/', b'.', b'.', b'/', ..] => {
+                pop(&mut output);
+                &input[3..]
+            }
+            _ => {
+                let next = input.iter().skip(1).position(|b| *b == b'/');
+                let (segment, rest) = input.split_at(next.map_or(input.len(), |at| at + 1));
+                output.extend_from_slice(segment);
+                rest
+            }
         }
     }
-    output
 }

@@ -230,6 +230,9 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("src/keys/fetch.rs", "Get", "fields of ours, of which none authenticates"),
     ("src/keys/inquiry.rs", "Inquirer", "fields of ours, of which none authenticates"),
     ("src/keys/inquiry.rs", "Seen", "public documents"),
+    ("src/keys/keeping.rs", "Written", "public keys"),
+    ("src/keys/last_good/mod.rs", "Recalled", "public keys"),
+    ("src/keys/last_good/record.rs", "Label", "names, URLs and certificates of issuers"),
     ("src/keys/source.rs", "Document", "public keys"),
     ("src/overlay/keys.rs", "MergedKeys", "public keys"),
     ("src/proxy/client_probe.rs", "ClientProbe", "keyed hashes, and a host"),
@@ -241,6 +244,7 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ("src/proxy/originals.rs", "Key", "a host and an origin"),
     ("src/proxy/originals.rs", "Original", "public keys and metadata"),
     ("src/proxy/originals.rs", "Wanted", "hosts and origins"),
+    ("src/proxy/pace.rs", "Frames", "the header of a frame"),
     ("src/proxy/route.rs", "Routes", "configured paths"),
 ];
 

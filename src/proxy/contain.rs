@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::task::Poll;
 
 /// The other choice ends the process, with every request in it.
@@ -10,15 +9,15 @@ const _: () = assert!(cfg!(panic = "unwind"), "build with panic = \"unwind\"");
 
 /// What `work` comes to; `None` where it panicked, which the panic hook has told by then.
 ///
-/// What it held is dropped. What all requests share is safe to use on: locks don't poison, caches and
-/// counters are changed in one step, and the stores' own threads contain their panics themselves.
-pub async fn contained<T>(work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    poll_fn(|context| {
+/// What it held is dropped. What all requests share is safe to use on: poisoned locks are taken
+/// all the same, and the stores' own threads contain their panics themselves.
+pub fn contained<T>(work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    // Large as these are, a request that needs none of them should not have the room for them.
+    let mut work = Box::pin(work);
+    poll_fn(move |context| {
         let poll = AssertUnwindSafe(|| work.as_mut().poll(context).map(Some));
         catch_unwind(poll).unwrap_or(Poll::Ready(None))
     })
-    .await
 }
 
 #[cfg(test)]

@@ -65,8 +65,14 @@ impl Hidden {
 fn debug_shows_nothing_of_a_secret() {
     let mut hidden = Hidden::default();
     hidden.also(CANARY);
+    requests_and_client_secrets(&mut hidden);
+    tokens(&mut hidden);
+    keys_and_settings(&mut hidden);
+    assert!(hidden.looked_at.len() > 30, "{:?}", hidden.looked_at);
+}
 
-    // Client secrets, as they come and as they are kept.
+/// Client secrets as they come and as they are kept, and what they come in.
+fn requests_and_client_secrets(hidden: &mut Hidden) {
     let body = format!("client_id=portal&client_secret={CANARY}&subject_token={CANARY}");
     let form = Form::parse(body.as_bytes()).unwrap();
     hidden.in_("Form", &form);
@@ -87,7 +93,6 @@ fn debug_shows_nothing_of_a_secret() {
     hidden.also(format!("{key:?}").trim_matches(['[', ']']));
     hidden.in_("BindingKey", &BindingKey::from_octets(&key));
 
-    // Requests.
     let authorization: [&[u8]; 1] = [CANARY.as_bytes()];
     let types: [&[u8]; 1] = [b"application/x-www-form-urlencoded"];
     let token_path = TokenPathRequest {
@@ -108,8 +113,10 @@ fn debug_shows_nothing_of_a_secret() {
         body: body.as_bytes(),
     };
     hidden.in_("InquiryRequest", &inquiry);
+}
 
-    // Subject tokens, and what is minted for them.
+/// Subject tokens, what is minted for them, and what is kept of that.
+fn tokens(hidden: &mut Hidden) {
     let exchange = Exchange::new();
     let subject_token = exchange.token();
     for part in subject_token.split('.') {
@@ -136,7 +143,6 @@ fn debug_shows_nothing_of_a_secret() {
     };
     hidden.in_("TokenResponse", &response);
 
-    // Refresh tokens and their families.
     let refreshing = Refreshing::new();
     hidden.also(refreshing.token.trim_start_matches("cambio_rt_"));
     let token = RefreshToken::parse(&refreshing.token).unwrap();
@@ -159,8 +165,10 @@ fn debug_shows_nothing_of_a_secret() {
     hidden.in_("Entropy", &Entropy::from_octets([0xc4; Entropy::OCTETS]));
     let ancestor = Ancestor::Subject(CANARY.to_owned());
     hidden.in_("Ancestor", &ancestor);
+}
 
-    // Keys, and what reaches others.
+/// Keys of ours, and what we show to others.
+fn keys_and_settings(hidden: &mut Hidden) {
     let pem = generate_pem(Algorithm::ES256).unwrap();
     for line in pem.lines().filter(|line| !line.starts_with('-')) {
         hidden.also(line);
@@ -184,7 +192,6 @@ fn debug_shows_nothing_of_a_secret() {
         prefix: String::new(),
     };
     hidden.in_("RedisSettings", &redis);
-    assert!(hidden.looked_at.len() > 30, "{:?}", hidden.looked_at);
 }
 
 /// What of a text or of octets can be secret. A derived `Debug` shows it.

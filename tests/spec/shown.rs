@@ -61,7 +61,6 @@ impl Hidden {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one list of all that is secret")]
 fn debug_shows_nothing_of_a_secret() {
     let mut hidden = Hidden::default();
     hidden.also(CANARY);

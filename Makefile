@@ -11,7 +11,7 @@ TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) $(patsubst tests/%/main
 WITHOUT_CLIENTS := --lib --bins $(addprefix --test ,$(filter-out idp,$(TESTS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny golden soak abuse pressure bench setup setup-servers setup-clients
+.PHONY: help demo test check fmt clippy doc deny golden soak chaos abuse pressure bench fuzz mutants secrecy release reproducible setup setup-servers setup-clients
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +52,11 @@ SEED ?= $(shell date +%s)
 soak: setup ## kill -9 under load, KILLS times (2000), with an account of what survived
 	CAMBIO_KILLS=$(KILLS) CAMBIO_SEED=$(SEED) cargo test --test e2e refresh_kill
 
+# `make chaos ROUNDS=50` measures each kind for longer.
+ROUNDS ?= 12
+chaos: setup ## what issuers that misbehave, and tokens that nobody signed, cost others
+	CAMBIO_CHAOS=$(ROUNDS) cargo test --release --test e2e -- chaos keys_flood --nocapture --test-threads 1
+
 abuse: setup ## every case of request smuggling, every way (the tests send each one way)
 	CAMBIO_CASES=all cargo test --test abuse -- --nocapture smuggling:: downgrade::
 
@@ -66,8 +71,33 @@ pressure: setup ## floods, slow clients, goodput and memory of a release build: 
 	CAMBIO_TOKENS=$(TOKENS) cargo bench --bench pressure || status=1; \
 	exit $$status
 
+secrecy: setup setup-servers setup-clients ## the whole suite at its most talkative, searched for secrets
+	.ci/secrecy
+
 bench: setup ## benchmarks
 	cargo bench
+
+# `make fuzz SECONDS=600 TARGETS="pem yaml"` says how long, and which of tests/fuzz/fuzz_targets.
+SECONDS := 60
+TARGETS ?= $(patsubst tests/fuzz/fuzz_targets/%.rs,%,$(wildcard tests/fuzz/fuzz_targets/*.rs))
+fuzz: setup ## every fuzz target for SECONDS (60), one after the other
+	@.ci/setup fuzz
+	@tests/fuzz/run $(SECONDS) $(TARGETS)
+
+# `make mutants FILES='src/jwt/*.rs' SHARD=1/8` says which, and how large a part of them.
+FILES ?= src/jwt/**/*.rs src/exchange/**/*.rs src/oauth/**/*.rs
+SHARD ?= 0/1
+mutants: setup ## mutation testing of FILES (jwt, exchange, oauth), or of their SHARD (0/1)
+	@.ci/setup mutants
+	@tests/mutants/run $(SHARD) $(FILES)
+
+release: setup ## what is shipped, into dist/: binary, SBOM, checksums
+	@.ci/setup sbom
+	.ci/release dist
+
+reproducible: setup ## the last commit built twice at different places: the same bytes?
+	@.ci/setup sbom
+	.ci/reproducible
 
 setup:
 	@.ci/setup build

@@ -301,6 +301,7 @@ mod tests {
             source: "endpoint",
             state,
             keys: 0,
+            keys_from: None,
             age_seconds: None,
             last_error: None,
             next_fetch_in_seconds: None,

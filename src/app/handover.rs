@@ -49,7 +49,8 @@ pub struct MeetingPoint(PathBuf);
 impl MeetingPoint {
     pub fn of(config: &Path) -> Result<Self, HandoverError> {
         let config = fs::canonicalize(config).unwrap_or_else(|_| config.to_owned());
-        let user = fs::metadata("/proc/self").map_or(0, |process| process.uid());
+        // `/proc/self` is root's where a process is not to be dumped.
+        let user = rustix::process::geteuid().as_raw();
         let folder =
             std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()).map_or_else(
                 || std::env::temp_dir().join(format!("cambio-{user}")),
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn a_folder_that_others_can_enter_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
-        let user = fs::metadata("/proc/self").unwrap().uid();
+        let user = rustix::process::geteuid().as_raw();
         let folder = temporary.path().join("cambio");
         assert!(private(folder.clone(), user).is_ok());
         assert!(private(folder.clone(), user).is_ok());

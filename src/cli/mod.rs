@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 pub mod check;
+pub mod core_dumps;
 pub mod dev;
 pub mod doctor;
 pub mod hash_secret;
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::telemetry::log::told_of;
 
 /// What the process ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +102,10 @@ struct ConfigFile {
 
 /// Runs what the arguments of this process ask for.
 pub fn run() -> ExitCode {
+    // A command that logs has it told in its log.
+    std::panic::set_hook(Box::new(|panic| {
+        fail(&format!("a panic at {}", told_of(panic)));
+    }));
     let Cambio { command } = Cambio::parse();
     let exit = match command {
         Command::Serve { config, upgrade } => serve::run(&config.path, upgrade),

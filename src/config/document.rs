@@ -171,10 +171,11 @@ impl Document {
     }
 }
 
-/// The place behind a text.
+/// The place behind a text. A carriage return alone ends a line, too (YAML 1.2.2 §5.4).
 fn end_of(text: &str) -> Mark {
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    Mark { line: text.matches('\n').count() + 1, column: last.chars().count() + 1 }
+    let text = text.replace("\r\n", "\n");
+    let last = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    Mark { line: text.matches(['\n', '\r']).count() + 1, column: last.chars().count() + 1 }
 }
 
 /// A key such that it can't garble what is printed.

@@ -20,6 +20,7 @@ pub use schema::schema;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,7 @@ pub struct Config {
     pub policy: Arc<Policy>,
     /// In the order of the file.
     pub trusted_token_issuers: Vec<IssuerKeys>,
+    pub fetched_keys: FetchedKeys,
     /// Never empty.
     pub signing_keys: Arc<SigningKeys>,
     /// The public halves of the signing keys.
@@ -245,6 +247,18 @@ pub enum KeySource {
     Discovery(Discovery),
     /// Certificates or a JWKS file.
     Fixed(FixedKeys),
+}
+
+/// How long keys may serve, at least and at most, while their issuer can't be reached.
+pub const MAX_STALE: RangeInclusive<Duration> = Duration::from_mins(5)..=Duration::from_hours(168);
+
+/// What becomes of keys once they are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedKeys {
+    /// How long they serve while their issuer can't be reached, since it last confirmed them.
+    pub max_stale: Duration,
+    /// The folder in which they are kept for a restart. `None`: nowhere.
+    pub cache: Option<PathBuf>,
 }
 
 /// A URL that is fetched, and how. Equal endpoints may share what was fetched.

@@ -52,7 +52,6 @@ impl Drop for PrivateFolder {
 }
 
 /// The two stand-ins, and what Cambio needs to stand between them.
-#[derive(Debug)]
 pub struct Stage {
     pub idp: StandInIdp,
     pub issuer: StandInIssuer,
@@ -60,6 +59,12 @@ pub struct Stage {
     cambio: SocketAddr,
     configuration: PathBuf,
     _folder: PrivateFolder,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("cambio", &self.cambio).finish_non_exhaustive()
+    }
 }
 
 impl Stage {

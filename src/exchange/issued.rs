@@ -49,11 +49,17 @@ impl Suspected {
 }
 
 /// An access token of ours: verified by its signature, or found by its name.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AccessToken {
     claims: Map<String, Value>,
     id: JwtId,
     pub expires_at: Timestamp,
+}
+
+impl std::fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AccessToken").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl AccessToken {

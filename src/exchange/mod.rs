@@ -173,8 +173,8 @@ impl Pending {
         &self.subject.issuer
     }
 
-    /// Whether these keys of that issuer have one that could have signed the token. Where they do
-    /// not, fresher ones may.
+    /// Whether these keys of that issuer have the one that signed the token, as far as can be told.
+    /// Where they do not, fresher ones may.
     pub fn has_key_in(&self, keys: &KeySet) -> bool {
         self.subject.candidate.has_key_in(keys)
     }

@@ -41,7 +41,9 @@ pub struct Certificate {
 impl Certificate {
     /// Reads every certificate of a PEM text.
     pub fn parse_pem(pem: &[u8]) -> Result<Vec<Self>, CertificateError> {
-        // By their labels, because the PEM reader skips blocks that it does not know.
+        // By their labels, because the PEM reader skips blocks that it does not know, and those that
+        // are indented.
+        let mut blocks = 0;
         for label in pem.split(|b| matches!(b, b'\r' | b'\n')).filter_map(label) {
             if label.ends_with(b"PRIVATE KEY") {
                 return Err(CertificateError::PrivateKey);
@@ -49,10 +51,14 @@ impl Certificate {
             if label != b"CERTIFICATE" {
                 return Err(CertificateError::OtherBlock);
             }
+            blocks += 1;
         }
         let certificates = CertificateDer::pem_slice_iter(pem)
             .map(|der| Self::parse_der(&der.map_err(|_| CertificateError::NotPem)?))
             .collect::<Result<Vec<_>, _>>()?;
+        if certificates.len() != blocks {
+            return Err(CertificateError::NotPem);
+        }
         if certificates.is_empty() {
             return Err(CertificateError::None);
         }

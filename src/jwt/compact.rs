@@ -39,7 +39,8 @@ impl Compact {
         else {
             return Err(CompactError::Malformed);
         };
-        if header.len() > MAX_HEADER.div_ceil(3) * 4 {
+        // Without padding, so many letters have so many octets and no more.
+        if header.len() > (MAX_HEADER * 4).div_ceil(3) {
             return Err(CompactError::TooLarge);
         }
         if header.is_empty() || signature.is_empty() {
@@ -126,11 +127,17 @@ mod tests {
         let token = |header: usize, payload: usize| {
             format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(vec![b' '; header]), "A".repeat(payload))
         };
-        let fill = MAX_TOKEN - "e30..AA".len();
-        let fill = fill - usize::from(fill % 4 == 1);
-        assert!(Compact::parse(&format!("e30.{}.AA", "A".repeat(fill))).is_ok());
+        let longest = |signature: &str| {
+            let fill = MAX_TOKEN - "e30..AAA".len();
+            format!("e30.{}.{signature}", "A".repeat(fill))
+        };
+        assert_eq!(longest("AAA").len(), MAX_TOKEN);
+        assert!(Compact::parse(&longest("AAA")).is_ok());
+        assert_eq!(Compact::parse(&longest("AAAA")).unwrap_err(), CompactError::TooLarge);
         assert_eq!(Compact::parse(&".".repeat(1 << 20)).unwrap_err(), CompactError::TooLarge);
         assert!(Compact::parse(&token(MAX_HEADER, 4)).is_ok());
-        assert_eq!(Compact::parse(&token(MAX_HEADER + 3, 4)).unwrap_err(), CompactError::TooLarge);
+        for longer in [MAX_HEADER + 1, MAX_HEADER + 2, MAX_HEADER + 3] {
+            assert_eq!(Compact::parse(&token(longer, 4)).unwrap_err(), CompactError::TooLarge);
+        }
     }
 }

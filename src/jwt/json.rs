@@ -1,6 +1,7 @@
-//! JSON as a security decision needs it: no name twice at any depth, bounded nesting, nothing after
-//! the end (RFC 7515 §4, RFC 7519 §4, RFC 8725 §2.4).
+//! JSON as a security decision needs it: no name twice at any depth, bounded nesting, bounded in how
+//! much memory it takes, nothing after the end (RFC 7515 §4, RFC 7519 §4, RFC 8725 §2.4).
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -9,7 +10,12 @@ use serde_json::{Map, Number, Value};
 /// How deep arrays and objects may nest.
 pub const MAX_DEPTH: usize = 32;
 
-/// The text is not JSON, or not an object, or has a name twice, or nests too deep.
+/// How many values there may be, at all depths together: more than any document of use has. The
+/// shortest take two bytes in the text, and many times that in memory.
+pub const MAX_VALUES: usize = 40_000;
+
+/// The text is not JSON, or not an object, or has a name twice, or nests too deep, or has too many
+/// values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a well-formed JSON object without repeated names")]
 pub struct NotStrictJson;
@@ -17,7 +23,9 @@ pub struct NotStrictJson;
 /// Reads one JSON object.
 pub fn parse_object(text: &[u8]) -> Result<Map<String, Value>, NotStrictJson> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Strict { depth: 0 }.deserialize(&mut deserializer).map_err(|_| NotStrictJson)?;
+    let left = Cell::new(MAX_VALUES);
+    let strict = Strict { depth: 0, left: &left };
+    let value = strict.deserialize(&mut deserializer).map_err(|_| NotStrictJson)?;
     deserializer.end().map_err(|_| NotStrictJson)?;
     match value {
         Value::Object(object) => Ok(object),
@@ -28,28 +36,32 @@ pub fn parse_object(text: &[u8]) -> Result<Map<String, Value>, NotStrictJson> {
 }
 
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'a> {
     depth: usize,
+    /// How many values may still come.
+    left: &'a Cell<usize>,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(E::custom("nests too deep"));
         }
-        Ok(Self { depth: self.depth + 1 })
+        Ok(Self { depth: self.depth + 1, ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| D::Error::custom("has too many values"))?);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,5 +159,15 @@ mod tests {
         assert!(parse_object(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
         assert!(parse_object(nested(MAX_DEPTH).as_bytes()).is_err());
         assert!(parse_object(nested(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_number_of_values_is_bounded() {
+        // The object and the array are values, too.
+        let wide = |n: usize| format!("{{\"a\":[{}0]}}", "[],".repeat(n - 3));
+        assert!(parse_object(wide(MAX_VALUES).as_bytes()).is_ok());
+        assert_eq!(parse_object(wide(MAX_VALUES + 1).as_bytes()), Err(NotStrictJson));
+        let names: Vec<_> = (0..MAX_VALUES).map(|n| format!("\"{n}\":0")).collect();
+        assert_eq!(parse_object(format!("{{{}}}", names.join(",")).as_bytes()), Err(NotStrictJson));
     }
 }

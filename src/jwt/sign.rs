@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
@@ -14,6 +15,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
 use super::key_set::{KeySet, KeySetError};
@@ -92,6 +94,8 @@ pub struct SigningKey {
     key_pair: KeyPair,
     jwk: PublicJwk,
     not_before: Option<Timestamp>,
+    /// Other secrets come from it, which say nothing of the key.
+    root: Prk,
     /// Relying parties find another key under its `kid`.
     is_withheld: AtomicBool,
 }
@@ -108,7 +112,17 @@ impl SigningKey {
         let key_pair = key_pair(der.secret_pkcs8_der(), algorithm)?;
         let mut jwk = public_jwk(&key_pair, algorithm);
         jwk.kid = kid.unwrap_or_else(|| jwk.thumbprint());
-        Ok(Self { algorithm, key_pair, jwk, not_before, is_withheld: AtomicBool::new(false) })
+        let root = Salt::new(HKDF_SHA256, b"cambio").extract(der.secret_pkcs8_der());
+        let is_withheld = AtomicBool::new(false);
+        Ok(Self { algorithm, key_pair, jwk, not_before, root, is_withheld })
+    }
+
+    /// A secret for a purpose that is no signature: who has the key has the secret, and not the
+    /// other way round (RFC 5869 §3.2).
+    pub fn derive(&self, purpose: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+        let mut secret = Zeroizing::new([0; 32]);
+        self.root.expand(&[purpose], HKDF_SHA256).ok()?.fill(&mut *secret).ok()?;
+        Some(secret)
     }
 
     pub const fn algorithm(&self) -> Algorithm {
@@ -283,7 +297,7 @@ impl SigningKeys {
 }
 
 /// A new private key for `algorithm`, as PKCS#8 PEM.
-pub fn generate_pem(algorithm: Algorithm) -> Result<zeroize::Zeroizing<String>, SigningKeyError> {
+pub fn generate_pem(algorithm: Algorithm) -> Result<Zeroizing<String>, SigningKeyError> {
     use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
     use aws_lc_rs::rsa::KeySize;
     let failed = |_| SigningKeyError::Unsupported;
@@ -305,9 +319,9 @@ pub fn generate_pem(algorithm: Algorithm) -> Result<zeroize::Zeroizing<String>, 
         }
         Algorithm::PS384 | Algorithm::PS512 => return Err(SigningKeyError::Unsupported),
     };
-    let der = zeroize::Zeroizing::new(der);
-    let body = zeroize::Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(&*der));
-    let mut pem = zeroize::Zeroizing::new(String::from("-----BEGIN PRIVATE KEY-----\n"));
+    let der = Zeroizing::new(der);
+    let body = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(&*der));
+    let mut pem = Zeroizing::new(String::from("-----BEGIN PRIVATE KEY-----\n"));
     let mut rest = body.as_str();
     while !rest.is_empty() {
         let (line, tail) = rest.split_at(rest.len().min(64));

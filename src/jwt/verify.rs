@@ -107,9 +107,16 @@ impl Candidate {
         self.algorithm
     }
 
-    /// Whether the set has a key that this token could be signed with.
+    /// Whether the set has the key that this token was signed with, as far as can be told without
+    /// a fresher set. The key that the token names is the one, whatever the signature is worth. One
+    /// that was chosen without its name is the one only if the signature holds: another may have
+    /// taken its place since, and nothing but the signature would tell.
     pub fn has_key_in(&self, keys: &KeySet) -> bool {
-        !keys.candidates(self.token.jws.unverified_kid.as_deref(), self.algorithm).is_empty()
+        let jws = &self.token.jws;
+        let kid = jws.unverified_kid.as_deref();
+        let tried = keys.candidates(kid, self.algorithm);
+        tried.iter().any(|key| key.kid().is_some() && key.kid() == kid)
+            || jws.verify(self.algorithm, keys).is_ok()
     }
 
     /// What stands in the token, if one of these keys signed it.

@@ -33,6 +33,8 @@ pub enum KeyError {
         "the metadata's `jwks_uri` is not HTTPS on the issuer's own origin, or one named in `origins`"
     )]
     JwksUri,
+    #[error("the place that the metadata names is at an address where it may not lead")]
+    Address,
     #[error("the HTTP client could not be set up: are there root certificates?")]
     Client,
 }

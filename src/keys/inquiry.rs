@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 use url::Url;
 
+use super::address::Reach;
 use super::error::KeyError;
 use super::fetch::{Answer, Get, Http};
 use super::issuer::REFRESH_TIMEOUT;
@@ -49,13 +50,14 @@ impl Inquirer {
 
     /// A metadata document.
     pub async fn metadata(&self, url: &Url) -> Result<Map<String, Value>, KeyError> {
-        metadata(url, self.fields.clone(), &self.http).await
+        metadata(url, self.fields.clone(), &self.http).await.map(|(document, _)| document)
     }
 
     /// Whatever is answered with 200.
     pub async fn document(&self, url: &Url) -> Result<Seen, KeyError> {
         let fields = self.fields.clone();
-        let get = Get { url, accept: ACCEPT, bearer_token: None, etag: None, fields };
+        let (reach, accept) = (Reach::AsWritten, ACCEPT);
+        let get = Get { url, reach, accept, bearer_token: None, etag: None, fields };
         let began = Instant::now();
         match self.http.get(get).await? {
             Answer::Document { body, date, .. } => Ok(Seen { body, date, took: began.elapsed() }),
@@ -82,7 +84,8 @@ pub struct IssuerKeysSeen {
 pub async fn endpoint_document(endpoint: &Endpoint) -> Result<Seen, KeyError> {
     let http = Arc::new(Http::new(endpoint.ca.clone()));
     let (url, bearer_token) = (&endpoint.url, endpoint.bearer_token.as_ref());
-    let get = Get { url, accept: ACCEPT, bearer_token, etag: None, fields: HeaderMap::new() };
+    let (reach, fields) = (Reach::AsWritten, HeaderMap::new());
+    let get = Get { url, reach, accept: ACCEPT, bearer_token, etag: None, fields };
     let began = Instant::now();
     match http.get(get).await? {
         Answer::Document { body, date, .. } => Ok(Seen { body, date, took: began.elapsed() }),
@@ -107,7 +110,8 @@ async fn keys(source: &Source) -> Result<IssuerKeysSeen, KeyError> {
         Fetched::Document(document, ttl) => Ok(IssuerKeysSeen {
             keys: document.keys.len(),
             skipped: document.skipped,
-            url: document.url,
+            // What was fetched came from somewhere.
+            url: document.url.ok_or(KeyError::Client)?,
             ttl,
             date: document.date,
         }),

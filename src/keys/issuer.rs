@@ -15,14 +15,17 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::error::KeyError;
 use super::fetch::{Http, TOTAL_TIMEOUT};
+use super::keeping::Keeping;
+use super::lanes::Lanes;
 use super::source::{Document, Fetched, Source};
-use super::status::{IssuerStatus, KeyState};
+use super::status::{IssuerStatus, KeyState, Origin};
+use crate::clock;
+use crate::config::MAX_STALE;
 use crate::exchange::error::Failure;
 use crate::jwt::key_set::{KeyRefused, KeySet, SkippedKey};
 use crate::telemetry::metrics::{FetchOutcome, JwksGauge, Metrics};
+use crate::time::Timestamp;
 
-/// How long keys serve on while their issuer can't be reached.
-pub(super) const MAX_STALE: Duration = Duration::from_hours(24);
 /// Between two fetches that unknown keys may cause.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// Between a failed fetch and the next: doubled from the first to the last.
@@ -35,15 +38,19 @@ pub(super) const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) type KeyCache = Cache<u64, Arc<Kept>>;
 
 pub(super) fn key_cache() -> KeyCache {
-    Cache::builder().time_to_live(MAX_STALE).build()
+    Cache::builder().time_to_live(*MAX_STALE.end()).build()
 }
 
 /// A fetched set, and since when it is known to be current.
 #[derive(Debug)]
 pub(super) struct Kept {
-    document: Document,
-    confirmed_at: Instant,
-    ttl: Duration,
+    pub(super) document: Document,
+    /// By a clock that nobody sets: what the age is counted by.
+    pub(super) confirmed_at: Instant,
+    /// By the wall clock: what other runs of this process can make something of.
+    pub(super) confirmed_on: Timestamp,
+    pub(super) ttl: Duration,
+    pub(super) origin: Origin,
 }
 
 /// What an issuer whose keys are fetched consists of.
@@ -53,6 +60,11 @@ pub(super) struct Parts {
     pub(super) source: Source,
     pub(super) http: Arc<Http>,
     pub(super) cache: KeyCache,
+    pub(super) lanes: Arc<Lanes>,
+    /// How long keys serve on while their issuer can't be reached.
+    pub(super) max_stale: Duration,
+    /// Where they outlive this process.
+    pub(super) keeping: Option<Arc<Keeping>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -106,9 +118,17 @@ impl FetchedIssuer {
         let now = Instant::now();
         let next = seed.map_or(now, |seed| seed.next);
         let gauge = parts.metrics.jwks_gauge(&parts.name);
-        if let Some(seed) = seed {
-            gauge.confirm(seed.kept.confirmed_at, seed.kept.document.keys.len());
-            parts.cache.insert(id, Arc::clone(&seed.kept));
+        let keeping = parts.keeping.as_ref();
+        let kept = match seed {
+            Some(seed) => {
+                keeping.inspect(|keeping| keeping.keep(&seed.kept));
+                Some(Arc::clone(&seed.kept))
+            }
+            None => keeping.and_then(|keeping| keeping.recall()).map(Arc::new),
+        };
+        if let Some(kept) = kept {
+            gauge.confirm(kept.confirmed_at, kept.document.keys.len());
+            parts.cache.insert(id, kept);
         }
         let state = State {
             fetching: next <= now,
@@ -141,6 +161,12 @@ impl FetchedIssuer {
 
     pub(super) fn http(&self) -> &Arc<Http> {
         &self.shared.parts.http
+    }
+
+    /// Whether it keeps its keys for so long, and there.
+    pub(super) fn keeps(&self, max_stale: Duration, keeping: Option<&Keeping>) -> bool {
+        let parts = &self.shared.parts;
+        parts.max_stale == max_stale && parts.keeping.as_deref() == keeping
     }
 
     /// What another issuer may begin with that fetches from the same place. `at_once` is whether
@@ -186,6 +212,7 @@ impl FetchedIssuer {
             source: self.source().kind(),
             state: key_state,
             keys: kept.as_ref().map_or(0, |kept| kept.document.keys.len()),
+            keys_from: kept.as_ref().map(|kept| kept.origin),
             age_seconds: kept.map(|kept| kept.confirmed_at.elapsed().as_secs()),
             last_error: state.error.map(|error| error.to_string()),
             next_fetch_in_seconds: Some(next.as_secs()),
@@ -224,7 +251,8 @@ impl Shared {
 
     /// What is at hand and may still serve.
     fn usable(&self) -> Option<Arc<Kept>> {
-        self.parts.cache.get(&self.id).filter(|kept| kept.confirmed_at.elapsed() <= MAX_STALE)
+        let at_hand = self.parts.cache.get(&self.id);
+        at_hand.filter(|kept| kept.confirmed_at.elapsed() <= self.parts.max_stale)
     }
 
     /// The end of a fetch to wait for, if there is one. An unknown key begins one where none has for
@@ -248,31 +276,43 @@ impl Shared {
 
     /// Fetches once and sets the time of the next fetch.
     async fn refresh(&self) {
-        self.state().fetching = true;
-        let started_at = Instant::now();
+        let has_failed = {
+            let mut state = self.state();
+            state.fetching = true;
+            state.failures > 0
+        };
+        let _permit = self.parts.lanes.enter(has_failed).await;
+        let (started_at, started_on) = (Instant::now(), clock::now());
         let at_hand = self.parts.cache.get(&self.id);
         let fetch = self
             .parts
             .source
             .fetch(&self.parts.http, at_hand.as_deref().map(|kept| &kept.document));
         let fetched = timeout(REFRESH_TIMEOUT, fetch).await.unwrap_or(Err(KeyError::Timeout));
-        let kept = match (fetched, at_hand) {
+        let brought = match (fetched, at_hand) {
             (Ok(Fetched::Document(document, ttl)), at_hand) => {
                 self.count(FetchOutcome::Ok);
                 let before = at_hand.as_deref().map(|kept| kept.document.skipped.as_slice());
                 self.log_skipped(&document.skipped, before);
-                Ok(Kept { document, confirmed_at: started_at, ttl })
+                Ok((document, ttl))
             }
             (Ok(Fetched::NotModified(ttl)), Some(kept)) => {
                 self.count(FetchOutcome::NotModified);
-                Ok(Kept { document: kept.document.clone(), confirmed_at: started_at, ttl })
+                Ok((kept.document.clone(), ttl))
             }
             // Only what is at hand is asked after, so there is always something not modified.
             (Ok(Fetched::NotModified(_)), None) => Err(KeyError::Status(304)),
             (Err(error), _) => Err(error),
         };
-        match kept {
-            Ok(kept) => self.succeed(kept),
+        match brought {
+            Ok((document, ttl)) => self.succeed(Kept {
+                document,
+                confirmed_at: started_at,
+                confirmed_on: started_on,
+                // What must not be used any more is no longer fresh.
+                ttl: ttl.min(self.parts.max_stale),
+                origin: Origin::Fetched,
+            }),
             Err(error) => self.fail(error),
         }
     }
@@ -282,7 +322,8 @@ impl Shared {
         self.gauge.confirm(kept.confirmed_at, keys);
         let lead = kept.ttl.mul_f64(0.8 + 0.1 * random_fraction());
         let next = kept.confirmed_at + lead;
-        self.parts.cache.insert(self.id, Arc::new(kept));
+        let kept = Arc::new(kept);
+        self.parts.cache.insert(self.id, Arc::clone(&kept));
         let mut state = self.state();
         state.fetching = false;
         state.failures = 0;
@@ -292,6 +333,9 @@ impl Shared {
         let recovered = state.logged.take().is_some();
         self.ended.send_modify(|ended| *ended += 1);
         drop(state);
+        if let Some(keeping) = &self.parts.keeping {
+            keeping.keep(&kept);
+        }
         if first || recovered {
             tracing::info!(issuer = &*self.parts.name, keys, "the issuer's keys are fetched");
         }
@@ -299,7 +343,11 @@ impl Shared {
 
     fn fail(&self, error: KeyError) {
         self.count(FetchOutcome::Failed);
-        let at_hand = self.usable().is_some();
+        let usable = self.usable();
+        let at_hand = usable.is_some();
+        if let Some(keeping) = &self.parts.keeping {
+            keeping.review(usable.as_deref());
+        }
         let mut state = self.state();
         let retry = FIRST_RETRY.saturating_mul(1 << state.failures.min(5)).min(LAST_RETRY);
         state.fetching = false;

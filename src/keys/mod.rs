@@ -1,10 +1,15 @@
 //! Keys: those of other people, fetched and cached.
 
+mod address;
+mod connection;
 mod error;
 mod fetch;
 mod freshness;
 pub mod inquiry;
 mod issuer;
+mod keeping;
+mod lanes;
+pub mod last_good;
 mod source;
 mod status;
 
@@ -14,8 +19,11 @@ use std::sync::Arc;
 pub use self::error::KeyError;
 use self::fetch::Http;
 use self::issuer::{FetchedIssuer, KeyCache, Parts, Seed, key_cache};
+use self::keeping::Keeping;
+use self::lanes::Lanes;
+use self::last_good::{Label, LastGood};
 use self::source::Source;
-pub use self::status::{IssuerStatus, KeyState};
+pub use self::status::{IssuerStatus, KeyState, Origin};
 use crate::config::{Config, IssuerKeys, KeySource};
 use crate::exchange::Pending;
 use crate::exchange::error::Failure;
@@ -29,6 +37,7 @@ pub struct KeyRing {
     /// Names as the configuration orders them.
     order: Vec<Arc<str>>,
     cache: KeyCache,
+    lanes: Arc<Lanes>,
 }
 
 #[derive(Debug)]
@@ -41,14 +50,20 @@ enum Keys {
 
 impl KeyRing {
     /// Begins to fetch in the background. What `previous` has fetched from an equal source is taken
-    /// over; whatever only `previous` needs ends with it.
+    /// over; whatever only `previous` needs ends with it. What an earlier process has kept on disk
+    /// serves until it is fetched.
     ///
     /// Must be called within a tokio runtime, which the fetching then runs in.
     pub fn new(config: &Config, metrics: &Arc<Metrics>, previous: Option<&Self>) -> Self {
+        let last_good = LastGood::of(config).map(Arc::new);
         let cache = previous.map_or_else(key_cache, |previous| previous.cache.clone());
+        let lanes = previous.map(|previous| Arc::clone(&previous.lanes));
+        let lanes = lanes.unwrap_or_else(|| Arc::new(Lanes::new()));
+        let max_stale = config.fetched_keys.max_stale;
         let mut clients: Vec<Arc<Http>> = previous.map(Self::clients).unwrap_or_default();
         let mut issuers = HashMap::new();
-        for IssuerKeys { issuer, source } in &config.trusted_token_issuers {
+        for keys in &config.trusted_token_issuers {
+            let IssuerKeys { issuer, source } = keys;
             let source = match source {
                 KeySource::Endpoint(endpoint) => Ok(Source::Endpoint(endpoint.clone())),
                 KeySource::Discovery(discovery) => Ok(Source::Discovery(discovery.clone())),
@@ -58,24 +73,31 @@ impl KeyRing {
                 Err(_) if !issuer.enabled => Keys::Disabled("fixed"),
                 Err(fixed) => Keys::Fixed(fixed),
                 Ok(source) if !issuer.enabled => Keys::Disabled(source.kind()),
-                Ok(source) => Keys::Fetched(match find(previous, &issuer.name, &source) {
-                    Found::Same(same) => same,
-                    Found::Other(seed) => {
-                        let parts = Parts {
-                            name: Arc::clone(&issuer.name),
-                            http: client(&mut clients, &source),
-                            source,
-                            cache: cache.clone(),
-                            metrics: Arc::clone(metrics),
-                        };
-                        Arc::new(FetchedIssuer::start(parts, seed.as_ref()))
-                    }
-                }),
+                Ok(source) => {
+                    let keeping = last_good
+                        .as_ref()
+                        .zip(Label::of(keys))
+                        .map(|(there, label)| Keeping::new(&issuer.name, Arc::clone(there), label));
+                    let parts = Parts {
+                        name: Arc::clone(&issuer.name),
+                        http: client(&mut clients, &source),
+                        source,
+                        cache: cache.clone(),
+                        lanes: Arc::clone(&lanes),
+                        max_stale,
+                        keeping: keeping.map(Arc::new),
+                        metrics: Arc::clone(metrics),
+                    };
+                    Keys::Fetched(match find(previous, &parts) {
+                        Found::Same(same) => same,
+                        Found::Other(seed) => Arc::new(FetchedIssuer::start(parts, seed.as_ref())),
+                    })
+                }
             };
             issuers.insert(Arc::clone(&issuer.name), keys);
         }
         let names = config.trusted_token_issuers.iter().map(|keys| &keys.issuer.name);
-        Self { issuers, order: names.cloned().collect(), cache }
+        Self { issuers, order: names.cloned().collect(), cache, lanes }
     }
 
     /// The keys to verify a pending exchange with: those at hand, or fresher ones where those at
@@ -115,9 +137,14 @@ enum Found {
 
 /// What of an earlier configuration may be taken over. A source that is asked by other means, such
 /// as with a new token, serves what it brought until it has been asked.
-fn find(previous: Option<&KeyRing>, name: &Arc<str>, source: &Source) -> Found {
+fn find(previous: Option<&KeyRing>, parts: &Parts) -> Found {
     let Some(previous) = previous else { return Found::Other(None) };
-    let same = previous.fetched().find(|one| one.name() == name && one.source().equals(source));
+    let source = &parts.source;
+    let same = previous.fetched().find(|one| {
+        *one.name() == parts.name
+            && one.source().equals(source)
+            && one.keeps(parts.max_stale, parts.keeping.as_deref())
+    });
     if let Some(same) = same {
         return Found::Same(Arc::clone(same));
     }
@@ -149,6 +176,7 @@ fn status(name: &Arc<str>, keys: &Keys) -> IssuerStatus {
         source,
         state,
         keys,
+        keys_from: None,
         age_seconds: None,
         last_error: None,
         next_fetch_in_seconds: None,

@@ -10,6 +10,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
+use super::address::{Reach, Scope};
 use super::error::KeyError;
 use super::fetch::{Answer, Get, Http};
 use crate::config::{Discovery, Endpoint};
@@ -32,10 +33,26 @@ pub(super) enum Source {
 pub(super) struct Document {
     pub(super) keys: Arc<KeySet>,
     pub(super) skipped: Vec<SkippedKey>,
-    pub(super) url: Url,
+    /// As it came.
+    pub(super) body: Arc<[u8]>,
+    /// Where it was fetched, if it was.
+    pub(super) url: Option<Url>,
     pub(super) etag: Option<HeaderValue>,
     /// By the clock of who answered.
     pub(super) date: Option<Timestamp>,
+}
+
+impl Document {
+    /// Reads a document, wherever it comes from.
+    pub(super) fn parse(
+        body: &[u8],
+        url: Option<Url>,
+        etag: Option<HeaderValue>,
+        date: Option<Timestamp>,
+    ) -> Result<Self, KeySetError> {
+        let (keys, skipped) = KeySet::from_jwks(body)?;
+        Ok(Self { keys: Arc::new(keys), skipped, body: body.into(), url, etag, date })
+    }
 }
 
 /// What a fetch brought.
@@ -95,30 +112,42 @@ impl Source {
         at_hand: Option<&Document>,
     ) -> Result<Fetched, KeyError> {
         let discovered;
-        let (url, bearer_token) = match self {
-            Self::Endpoint(endpoint) => (&endpoint.url, endpoint.bearer_token.as_ref()),
+        let (url, reach, bearer_token) = match self {
+            Self::Endpoint(endpoint) => {
+                (&endpoint.url, Reach::AsWritten, endpoint.bearer_token.as_ref())
+            }
             Self::Discovery(discovery) => {
-                discovered = discover(discovery, http).await?;
-                (&discovered, None)
+                let (url, reach) = discover(discovery, http).await?;
+                discovered = url;
+                (&discovered, reach, None)
             }
         };
-        let etag = at_hand.filter(|at_hand| at_hand.url == *url).and_then(|own| own.etag.as_ref());
-        match http
-            .get(Get { url, accept: ACCEPT_JWKS, bearer_token, etag, fields: HeaderMap::new() })
-            .await?
-        {
+        let etag = at_hand
+            .filter(|at_hand| at_hand.url.as_ref() == Some(url))
+            .and_then(|own| own.etag.as_ref());
+        let fields = HeaderMap::new();
+        match http.get(Get { url, reach, accept: ACCEPT_JWKS, bearer_token, etag, fields }).await? {
             Answer::NotModified { ttl } => Ok(Fetched::NotModified(ttl)),
-            Answer::Document { body, etag, ttl, date } => {
-                let (keys, skipped) = KeySet::from_jwks(&body).map_err(|error| {
-                    let private =
-                        error == KeySetError::NoUsableKey && gives_private_keys_away(&body);
-                    if private { KeyError::PrivateKeys } else { error.into() }
-                })?;
-                let keys = Arc::new(keys);
-                Ok(Fetched::Document(Document { keys, skipped, url: url.clone(), etag, date }, ttl))
+            Answer::Document { body, etag, ttl, date, scope: _ } => {
+                let url = url.clone();
+                let document = aside(move || {
+                    Document::parse(&body, Some(url), etag, date).map_err(|error| {
+                        let private =
+                            error == KeySetError::NoUsableKey && gives_private_keys_away(&body);
+                        if private { KeyError::PrivateKeys } else { error.into() }
+                    })
+                });
+                Ok(Fetched::Document(document.await?, ttl))
             }
         }
     }
+}
+
+/// Reads what came where it holds up no request: half a megabyte can be made to take a while.
+async fn aside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, KeyError> + Send + 'static,
+) -> Result<T, KeyError> {
+    tokio::task::spawn_blocking(read).await.unwrap_or(Err(KeyError::Client))
 }
 
 /// Whether a set without a usable key has private ones.
@@ -132,11 +161,11 @@ fn gives_private_keys_away(jwks: &[u8]) -> bool {
 
 /// The `jwks_uri` of the first metadata document that can be used (`OpenID` Connect Discovery §4.3,
 /// RFC 8414 §3.3).
-async fn discover(discovery: &Discovery, http: &Arc<Http>) -> Result<Url, KeyError> {
+async fn discover(discovery: &Discovery, http: &Arc<Http>) -> Result<(Url, Reach), KeyError> {
     let mut why = KeyError::Metadata;
     for (tried, url) in discovery.metadata.iter().enumerate() {
         match jwks_uri(discovery, url, http).await {
-            Ok(jwks_uri) => return Ok(jwks_uri),
+            Ok(found) => return Ok(found),
             // What is simply not there says less than what is there and wrong.
             Err(KeyError::Status(404)) if tried > 0 => {}
             Err(error) => why = error,
@@ -145,34 +174,43 @@ async fn discover(discovery: &Discovery, http: &Arc<Http>) -> Result<Url, KeyErr
     Err(why)
 }
 
-async fn jwks_uri(discovery: &Discovery, url: &Url, http: &Arc<Http>) -> Result<Url, KeyError> {
-    let metadata = metadata(url, HeaderMap::new(), http).await?;
+async fn jwks_uri(
+    discovery: &Discovery,
+    url: &Url,
+    http: &Arc<Http>,
+) -> Result<(Url, Reach), KeyError> {
+    let (metadata, scope) = metadata(url, HeaderMap::new(), http).await?;
     // To the byte, or one issuer could speak for another.
     if metadata.get("issuer").and_then(Value::as_str) != Some(&discovery.issuer) {
         return Err(KeyError::MetadataIssuer);
     }
     let jwks_uri = metadata.get("jwks_uri").and_then(Value::as_str).ok_or(KeyError::Metadata)?;
-    permitted(discovery, jwks_uri).ok_or(KeyError::JwksUri)
+    permitted(discovery, jwks_uri, scope).ok_or(KeyError::JwksUri)
 }
 
-/// A metadata document, whosesoever it is. `fields` are sent with the request.
+/// A metadata document, whosesoever it is, from a URL that stands in the configuration; and from
+/// what kind of address it came. `fields` are sent with the request.
 pub(super) async fn metadata(
     url: &Url,
     fields: HeaderMap,
     http: &Arc<Http>,
-) -> Result<Map<String, Value>, KeyError> {
-    let get = Get { url, accept: ACCEPT_METADATA, bearer_token: None, etag: None, fields };
-    let body = match http.get(get).await {
-        Ok(Answer::Document { body, .. }) => body,
+) -> Result<(Map<String, Value>, Scope), KeyError> {
+    let (reach, accept) = (Reach::AsWritten, ACCEPT_METADATA);
+    let get = Get { url, reach, accept, bearer_token: None, etag: None, fields };
+    let (body, scope) = match http.get(get).await {
+        Ok(Answer::Document { body, scope, .. }) => (body, scope),
         Ok(Answer::NotModified { .. }) | Err(KeyError::Set(_)) => return Err(KeyError::Metadata),
         Err(error) => return Err(error),
     };
-    json::parse_object(&body).map_err(|_| KeyError::Metadata)
+    let parsed = aside(move || json::parse_object(&body).map_err(|_| KeyError::Metadata));
+    Ok((parsed.await?, scope))
 }
 
 /// A URL that was learnt is followed only where the configuration could have meant it, so that
-/// whoever writes the metadata can't make us ask hosts of their choice.
-fn permitted(discovery: &Discovery, jwks_uri: &str) -> Option<Url> {
+/// whoever writes the metadata can't make us ask hosts of their choice. On the issuer's own origin
+/// it leads only to where the metadata came from or to the public; on one of `origins`, wherever
+/// that is.
+fn permitted(discovery: &Discovery, jwks_uri: &str, metadata: Scope) -> Option<(Url, Reach)> {
     let url = Url::parse(jwks_uri).ok()?;
     let issuer = Url::parse(&discovery.issuer).ok()?;
     let secure = url.scheme() == "https"
@@ -180,10 +218,14 @@ fn permitted(discovery: &Discovery, jwks_uri: &str) -> Option<Url> {
             && issuer.scheme() == "http"
             && is_loopback(&url)
             && is_loopback(&issuer);
-    let known = url.origin() == issuer.origin()
-        || discovery.origins.iter().any(|origin| url.origin() == origin.origin());
     let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    (secure && known && plain).then_some(url)
+    if !secure || !plain {
+        return None;
+    }
+    if discovery.origins.iter().any(|origin| url.origin() == origin.origin()) {
+        return Some((url, Reach::AsWritten));
+    }
+    (url.origin() == issuer.origin()).then_some((url, Reach::LearntFrom(metadata)))
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -216,7 +258,7 @@ mod tests {
             "https://issuer.example:443/jwks?x=1",
             "https://keys.example:8443/jwks",
         ] {
-            assert!(permitted(&secure, good).is_some(), "{good}");
+            assert!(permitted(&secure, good, Scope::Public).is_some(), "{good}");
         }
         for bad in [
             "",
@@ -234,18 +276,30 @@ mod tests {
             "file:///etc/passwd",
             "data:application/json,{}",
         ] {
-            assert!(permitted(&secure, bad).is_none(), "{bad}");
+            assert!(permitted(&secure, bad, Scope::Public).is_none(), "{bad}");
         }
     }
 
     #[test]
     fn plain_http_is_learnt_only_from_loopback_for_loopback() {
         let loopback = discovery("http://127.0.0.1:9000");
-        assert!(permitted(&loopback, "http://127.0.0.1:9000/jwks").is_some());
-        assert!(permitted(&loopback, "http://127.0.0.1:9001/jwks").is_none());
-        assert!(permitted(&loopback, "http://192.0.2.1:9000/jwks").is_none());
+        let from_loopback = |jwks_uri| permitted(&loopback, jwks_uri, Scope::Loopback);
+        assert!(from_loopback("http://127.0.0.1:9000/jwks").is_some());
+        assert!(from_loopback("http://127.0.0.1:9001/jwks").is_none());
+        assert!(from_loopback("http://192.0.2.1:9000/jwks").is_none());
         let elsewhere = discovery("http://issuer.example");
-        assert!(permitted(&elsewhere, "http://issuer.example/jwks").is_none());
+        assert!(permitted(&elsewhere, "http://issuer.example/jwks", Scope::Public).is_none());
+    }
+
+    #[test]
+    fn a_learnt_url_reaches_as_far_as_its_origin_is_written() {
+        let discovery = discovery("https://issuer.example");
+        let reach = |url: &str, scope| permitted(&discovery, url, scope).unwrap().1;
+        for scope in [Scope::Public, Scope::Private] {
+            let own = reach("https://issuer.example/jwks", scope);
+            assert_eq!(own, Reach::LearntFrom(scope));
+            assert_eq!(reach("https://keys.example:8443/jwks", scope), Reach::AsWritten);
+        }
     }
 
     #[test]

@@ -22,6 +22,16 @@ pub enum KeyState {
     Disabled,
 }
 
+/// Where fetched keys came from last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Their issuer, since this process began.
+    Fetched,
+    /// What an earlier process fetched and kept.
+    Disk,
+}
+
 /// The keys of one issuer. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct IssuerStatus {
@@ -31,6 +41,10 @@ pub struct IssuerStatus {
     pub state: KeyState,
     /// How many can be used.
     pub keys: usize,
+    /// Of keys that are fetched, and at hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_from: Option<Origin>,
+    /// Since their issuer last confirmed them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_seconds: Option<u64>,
     /// Why the last fetch failed, if it did.

@@ -15,6 +15,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::Answer;
+use super::contain::contained;
 use super::count::Counted;
 use super::documents::Kind;
 use super::forward::{self, Client};
@@ -300,7 +301,9 @@ impl Gateway {
         if request.method != Method::GET && request.method != Method::HEAD {
             return last_hop(request);
         }
-        self.generation.documents.answer(kind, request, visit.client).await
+        let answer = self.generation.documents.answer(kind, request, visit.client);
+        let failed = || Some(failed(StatusCode::INTERNAL_SERVER_ERROR, visit.route));
+        contained(answer).await.unwrap_or_else(failed)
     }
 
     async fn inquiry(
@@ -310,7 +313,9 @@ impl Gateway {
         visit: &Visit,
     ) -> Result<Option<Answer>> {
         let (generation, shared) = (&self.generation, &self.shared);
-        intercept::inquiry(session, generation, shared, purpose, visit.client).await
+        let answer = intercept::inquiry(session, generation, shared, purpose, visit.client);
+        let failed = || Ok(Some(failed(StatusCode::INTERNAL_SERVER_ERROR, visit.route)));
+        contained(answer).await.unwrap_or_else(failed)
     }
 
     fn route(&self, request: &RequestHeader) -> Route {

@@ -101,7 +101,6 @@ impl Inquiries {
 }
 
 /// What the caller gets.
-#[derive(Debug)]
 enum Given {
     /// What the upstream said.
     Upstreams,
@@ -114,7 +113,6 @@ enum Given {
 }
 
 /// What becomes of an inquiry, and what is to be audited of it: success, or why there was none.
-#[derive(Debug)]
 struct Ending {
     given: Given,
     noted: Option<Result<(), Reason>>,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::authentication::Calling;
+use super::contain::contained;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::inquiries::{self, Received};
@@ -57,9 +58,11 @@ pub async fn token_request(
     };
     // Apart: while the body is waited for, nothing of it is needed.
     let answer = Box::pin(endpoint.answer(&generation.config, &generation.keys, intercepted));
-    match answer.await {
-        Disposition::Forward => Ok(None),
-        Disposition::Answer(answer) => Ok(Some(answer)),
+    match contained(answer).await {
+        Some(Disposition::Forward) => Ok(None),
+        Some(Disposition::Answer(answer)) => Ok(Some(answer)),
+        // It may have been an exchange, so that it is nobody else's.
+        None => Ok(Some(endpoint.refuse(Failure::Internal.into()))),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod authentication;
 pub mod client_probe;
 pub mod client_verdicts;
 pub mod connection;
+pub mod contain;
 pub mod count;
 pub mod document;
 pub mod documents;

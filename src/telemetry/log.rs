@@ -6,6 +6,7 @@
 //! they come from sees no request.
 
 use std::env;
+use std::panic::PanicHookInfo;
 
 use ::log::{LevelFilter, Log, Metadata, Record};
 use thiserror::Error;
@@ -59,7 +60,21 @@ pub fn init() -> Result<(), LogError> {
     };
     let dispatch = dispatch(filter.as_deref().unwrap_or("info"), format, std::io::stderr)?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogError::Twice)?;
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(panic = told_of(panic), "a task panicked: what it was doing has failed");
+    }));
     forward_libraries()
+}
+
+/// What is told of a panic: its place, and its text where that stands in the code as it is. A text
+/// that was put together quotes what was worked on: a value that was not as expected, or the string
+/// that an index was wrong for.
+pub fn told_of(panic: &PanicHookInfo<'_>) -> String {
+    let text = panic.payload().downcast_ref::<&'static str>().unwrap_or(&"text withheld");
+    match panic.location() {
+        Some(place) => format!("{place}: {text}"),
+        None => (*text).to_owned(),
+    }
 }
 
 /// Takes what libraries say through the `log` crate over into whatever `tracing` has.

@@ -32,6 +32,9 @@ mod http2;
 mod load;
 mod memory;
 mod pressure;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../e2e/scan.rs"]
+mod scan;
 mod slow;
 mod smuggling;
 #[path = "../e2e/strict.rs"]

@@ -43,6 +43,7 @@ fn status(draining: bool) -> Status {
             source: "endpoint",
             state: KeyState::Unavailable,
             keys: 0,
+            keys_from: None,
             age_seconds: None,
             last_error: Some("no connection".to_owned()),
             next_fetch_in_seconds: Some(1),

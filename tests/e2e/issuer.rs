@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -81,6 +82,26 @@ struct Shared {
     answer: Mutex<Answer>,
     /// Each answer takes a permit.
     gate: Semaphore,
+    /// Requests that have not been answered.
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+}
+
+/// A request that has not been answered, and whose asker is still there.
+struct Open<'a>(&'a Shared);
+
+impl<'a> Open<'a> {
+    fn one(shared: &'a Shared) -> Self {
+        let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_open.fetch_max(open, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// An answer with this body.
@@ -115,6 +136,8 @@ impl Issuer {
             asked: Mutex::default(),
             answer: Mutex::new(answer),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -163,6 +186,16 @@ impl Issuer {
         self.shared.asked.lock().unwrap().len()
     }
 
+    /// How many requests wait for an answer.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// How many have at a time.
+    pub fn most_open(&self) -> usize {
+        self.shared.most_open.load(Ordering::SeqCst)
+    }
+
     pub async fn asked_times(&self, times: usize) {
         until(|| self.count() >= times).await;
         assert_eq!(self.count(), times);
@@ -173,6 +206,7 @@ async fn answer_one(
     shared: &Shared,
     request: Request<Incoming>,
 ) -> Result<Response<Content>, Infallible> {
+    let _open = Open::one(shared);
     let (parts, _) = request.into_parts();
     let asked = Asked { path: parts.uri.path().to_owned(), headers: parts.headers };
     shared.asked.lock().unwrap().push(asked.clone());

@@ -46,13 +46,19 @@ pub fn serve(folder: &Path, config: &Path, more: &[&str]) -> Child {
 
 /// A process that listens, and to which nobody listens.
 pub async fn unheard(folder: &Path, config: &Path) -> (Child, SocketAddr) {
-    let Process { child, mut said, address, .. } = Process::start(folder, config).await;
-    // A pipe that nobody reads would stop it.
-    tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+    let (child, address, _) = Process::start(folder, config).await.unheard();
     (child, address)
 }
 
 impl Process {
+    /// Listens to what it says no more. With where clients and where operators connect.
+    pub fn unheard(self) -> (Child, SocketAddr, SocketAddr) {
+        let Self { child, mut said, address, admin } = self;
+        // A pipe that nobody reads would stop it.
+        tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+        (child, address, admin)
+    }
+
     pub async fn start(folder: &Path, config: &Path) -> Self {
         Self::of(serve(folder, config, &[])).await
     }

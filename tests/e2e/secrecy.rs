@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::timeout;
 
 use crate::process::command;
+use crate::scan::secrets_in;
 use crate::support::{
     Connection, PATIENCE, Upstream, folder, get, install_crypto, post, response, write,
     write_private,
@@ -201,5 +202,8 @@ applications:
             }
         }
         assert!(!text.contains("eyJ"), "a token in {text}");
+        for line in text.lines() {
+            assert_eq!(secrets_in(line), [], "{line}");
+        }
     }
 }

@@ -4,9 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cambio::config::{
-    Admin, Config, Endpoint, Endpoints, IssuerKeys, KeySource, Limits, Listener, StoreSettings,
-    Upstream,
+    Admin, Config, Endpoint, Endpoints, FetchedKeys, IssuerKeys, KeySource, Limits, Listener,
+    StoreSettings, Upstream,
 };
 use cambio::exchange::client::{
     AccessTokenSettings, Application, ApplicationType, Authentication, Format,
@@ -27,6 +31,8 @@ use cambio::oauth::scope::Scope;
 use cambio::oauth::{grant_type, token_type};
 use cambio::secret::StoredSecret;
 use cambio::time::Timestamp;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -35,7 +41,10 @@ const OURS: &str = "https://idp.example/oauth2/token";
 
 /// A key of an issuer's, with a name.
 pub fn key(kid: &str) -> SigningKey {
-    let pem = generate_pem(Algorithm::ES256).unwrap();
+    key_of(&generate_pem(Algorithm::ES256).unwrap(), kid)
+}
+
+pub fn key_of(pem: &str, kid: &str) -> SigningKey {
     SigningKey::from_pkcs8_pem(pem.as_bytes(), Algorithm::ES256, Some(kid.to_owned()), None)
         .unwrap()
 }
@@ -139,6 +148,7 @@ pub fn config_of(issuers: Vec<IssuerKeys>, applications: Vec<Application>) -> Co
         },
         policy: Arc::new(policy),
         trusted_token_issuers: issuers,
+        fetched_keys: FetchedKeys { max_stale: Duration::from_hours(24), cache: None },
         own_keys: Arc::new(signing_keys.verification_keys().unwrap()),
         signing_keys: Arc::new(signing_keys),
         store: StoreSettings::Embedded { folder: PathBuf::from("state") },
@@ -173,11 +183,39 @@ pub fn subject_token(issuer: &str, key: &SigningKey) -> String {
 
 /// An exchange by `portal` that waits for the keys of the issuer with this name.
 pub fn pending(config: &Config, issuer: &str, key: &SigningKey) -> Pending {
+    waiting(config, &subject_token(issuer, key))
+}
+
+/// As [`pending`], with a token that names no key and was signed with the one of this PEM.
+pub fn unnamed(config: &Config, issuer: &str, pem: &str) -> Pending {
+    let header = json!({ "alg": "ES256", "typ": "JWT" });
+    let claims = json!({
+        "iss": iss(issuer), "sub": "alice", "aud": OURS, "exp": NOW.as_secs() + 600,
+    });
+    let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let input = format!("{}.{}", encode(&header), encode(&claims));
+    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let pair =
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der()).unwrap();
+    let signature = pair.sign(&SystemRandom::new(), input.as_bytes()).unwrap();
+    waiting(config, &format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
+}
+
+/// As [`pending`], with a token that names this key and that nobody signed.
+pub fn forged(config: &Config, issuer: &str, kid: &str) -> Pending {
+    let header = json!({ "alg": "ES256", "typ": "JWT", "kid": kid });
+    let claims = json!({ "iss": iss(issuer), "sub": "alice", "aud": OURS });
+    let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+    let input = [encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes())];
+    waiting(config, &format!("{}.{}", input.join("."), encode(&[7; 64])))
+}
+
+fn waiting(config: &Config, subject_token: &str) -> Pending {
     let body = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("client_id", "portal")
         .append_pair("client_secret", "secret")
         .append_pair("grant_type", grant_type::TOKEN_EXCHANGE)
-        .append_pair("subject_token", &subject_token(issuer, key))
+        .append_pair("subject_token", subject_token)
         .append_pair("subject_token_type", token_type::TokenType::Jwt.as_str())
         .finish();
     let form = Form::parse(body.as_bytes()).unwrap();

@@ -3,26 +3,59 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use cambio::app::{App, Running};
 use cambio::config::{self, Config};
 use cambio::jwt::algorithm::Algorithm;
 use cambio::jwt::sign::generate_pem;
+use cambio::telemetry::log::{Format, dispatch, forward_libraries};
 use cambio::telemetry::metrics::Metrics;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::scan::SAID;
+
 /// Nothing here takes so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Tests that use TLS, or any server at all, need one.
 pub fn install_crypto() {
+    speak_up();
     // One test is the first; the others find it done.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// What libraries say is taken over once in a process.
+pub fn hear_libraries() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // In a process that logs as `cambio serve` does they are heard already.
+        let _ = forward_libraries();
+    });
+}
+
+/// Has all that is logged in this process said aloud, where it is to be searched.
+fn speak_up() {
+    static ONCE: Once = Once::new();
+    if std::env::var_os(SAID).is_some() {
+        ONCE.call_once(|| {
+            let all = dispatch("trace", Format::Json, std::io::stderr).unwrap();
+            let _ = tracing::dispatcher::set_global_default(all);
+            hear_libraries();
+        });
+    }
+}
+
+/// Says what operators were shown, where it is to be searched.
+pub fn overhear(shown: &[u8]) {
+    if std::env::var_os(SAID).is_some() {
+        let mut err = std::io::stderr().lock();
+        std::io::Write::write_all(&mut err, &[b"\n", shown, b"\n"].concat()).unwrap();
+    }
 }
 
 /// A request as it reached the upstream.
@@ -287,8 +320,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     pub async fn request(&mut self, bytes: impl AsRef<[u8]>) -> Response {
         let method = String::from_utf8_lossy(bytes.as_ref()).split(' ').next().unwrap().to_owned();
+        let is_operators = ["GET /metrics", "GET /status", "GET /readyz"]
+            .iter()
+            .any(|request| bytes.as_ref().starts_with(request.as_bytes()));
         self.send(bytes).await;
-        self.receive_to(&method).await.expect("closed without a response")
+        let response = self.receive_to(&method).await.expect("closed without a response");
+        if is_operators {
+            overhear(&response.body);
+        }
+        response
     }
 
     /// Waits until the other side has closed. `false` where there was something to read instead.

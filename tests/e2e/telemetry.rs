@@ -1,7 +1,7 @@
 //! What audit events and logs say, and what they never do.
 
 use std::io::{self, Write};
-use std::sync::{Arc, LazyLock, Mutex, Once};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use cambio::config::{Endpoint, KeySource};
@@ -12,7 +12,7 @@ use cambio::exchange::{MintedRecord, Record};
 use cambio::jwt::verify::VerifyError;
 use cambio::keys::{KeyRing, KeyState};
 use cambio::telemetry::audit::{self, Asked};
-use cambio::telemetry::log::{Format, LogError, dispatch, forward_libraries};
+use cambio::telemetry::log::{Format, LogError, dispatch};
 use cambio::telemetry::metrics::Metrics;
 use cambio::time::Timestamp;
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use crate::issuer::{Issuer, status, whole};
 use crate::leap::{leap, until};
 use crate::metrics::series;
 use crate::setting::{config_of, endpoint, issuer, jwks, key};
+use crate::support::hear_libraries;
 
 /// What is logged in this thread.
 #[derive(Clone, Default)]
@@ -43,8 +44,7 @@ impl Lines {
         // event for what all say. In a process that logs there is one for all threads.
         static SECOND: LazyLock<Dispatch> =
             LazyLock::new(|| dispatch("trace", Format::Json, io::sink).unwrap());
-        static LIBRARIES: Once = Once::new();
-        LIBRARIES.call_once(|| forward_libraries().unwrap());
+        hear_libraries();
         LazyLock::force(&SECOND);
         let lines = Self::default();
         let writer = lines.clone();

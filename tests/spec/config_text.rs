@@ -104,6 +104,10 @@ fn what_is_no_text_is_refused() {
     let found = faults(text);
     assert_eq!((found.len(), found[0].line, found[0].column), (1, 44, 3));
     assert!(found[0].message.contains("UTF-8"));
+    for (text, place) in [("a:\n\0", (2, 1)), ("a:\r\0", (2, 1)), ("a:\r\n\r\n b\0", (3, 3))] {
+        let found = faults(text);
+        assert_eq!((found[0].line, found[0].column), place, "{text:?}: {}", found[0]);
+    }
     for empty in ["", "\n\n", "# nothing\n", "---\n", "x", "12", "[]", "null", "\"\""] {
         let found = faults(empty);
         assert_eq!(found.len(), 1, "{empty:?}: {found:?}");

@@ -13,12 +13,16 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "../fuzz/checks/mod.rs"]
+mod checks;
 mod client;
 mod config;
 mod config_applications;
 mod config_commands;
 mod config_examples;
+mod config_fetched_keys;
 mod config_issuers;
+mod config_modes;
 mod config_resource_servers;
 mod config_store;
 mod config_support;
@@ -26,6 +30,7 @@ mod config_text;
 mod config_tokens;
 mod config_warnings;
 mod confusion;
+mod corpora;
 mod golden;
 mod guides;
 mod inquiry;
@@ -45,6 +50,7 @@ mod refresh_support;
 mod request;
 mod rfc_examples;
 mod shapes;
+mod shown;
 mod subject_token;
 mod support;
 mod throttle;

@@ -753,6 +753,11 @@ fn a_file_that_is_no_certificate_is_refused() {
     assert_eq!(read(&format!("{good}{trusted}")), Err(CertificateError::OtherBlock));
     let windows = format!("subject=/CN=partner\r\n{}", good.replace('\n', "\r\n"));
     assert_eq!(read(&windows), Ok(1));
+    // RFC 7468 §3: a block that only some readers see is not left to them.
+    assert_eq!(read(&format!("{good}{good}")), Ok(2));
+    for unseen in [format!("{good}  {good}"), format!("  {good}{good}"), format!("\t{good}")] {
+        assert_eq!(read(&unseen), Err(CertificateError::NotPem), "{unseen}");
+    }
     let read = Certificate::parse_pem(good.as_bytes()).unwrap().remove(0);
     assert!(read.not_before < read.not_after);
 }

@@ -150,7 +150,7 @@ const fn mend(error: KeyError) -> &'static str {
         }
         KeyError::Metadata => "correct `issuer`, or name the keys' place with `jwks_endpoint`",
         KeyError::MetadataIssuer => "write `issuer` as the metadata do, to the byte",
-        KeyError::JwksUri => {
+        KeyError::JwksUri | KeyError::Address => {
             "name the origin of its `jwks_uri` in `discovery.origins`, if you trust it"
         }
         KeyError::Client => "install the system's certificate authorities, or name one in `ca`",

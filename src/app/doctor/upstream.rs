@@ -109,7 +109,8 @@ fn unreachable_for(error: KeyError, origin: &str) -> Finding {
         | KeyError::PrivateKeys
         | KeyError::Metadata
         | KeyError::MetadataIssuer
-        | KeyError::JwksUri => "start the identity provider, or correct `upstream.url`",
+        | KeyError::JwksUri
+        | KeyError::Address => "start the identity provider, or correct `upstream.url`",
     };
     Finding::fault(CHECK, origin, format!("can't be used: {error}"), advice)
 }

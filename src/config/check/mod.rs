@@ -5,6 +5,7 @@
 mod applications;
 pub(super) mod authorization_server;
 mod certificates;
+mod fetched_keys;
 mod issuers;
 mod key_source;
 mod network;
@@ -85,6 +86,7 @@ impl<'a> Check<'a> {
         let applications = self.applications(raw);
         let resource_servers = self.resource_servers(raw);
         let store = self.store(&raw.store);
+        let fetched_keys = self.fetched_keys(raw.fetched_keys.as_ref(), store.as_ref());
         let limits = self.limits(raw.limits.as_ref());
 
         if self.findings.has_fault() {
@@ -109,6 +111,7 @@ impl<'a> Check<'a> {
             endpoints: server.endpoints,
             policy: Arc::new(policy),
             trusted_token_issuers: issuers,
+            fetched_keys: fetched_keys?,
             signing_keys: Arc::new(signing_keys),
             own_keys: Arc::new(own_keys.ok()?),
             store: store?,

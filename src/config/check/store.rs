@@ -14,7 +14,7 @@ use crate::config::raw::{Embedded, Maybe, Redis, Store};
 use crate::config::scalar::{OneOrMany, Text};
 use crate::config::{RedisSettings, RedisTopology, StoreSettings};
 
-const FOLDER: &str = "state";
+pub(super) const FOLDER: &str = "state";
 const PREFIX: &str = "cambio:";
 /// It stands in every key.
 const MAX_PREFIX: usize = 64;
@@ -51,7 +51,7 @@ impl Check<'_> {
     }
 
     /// Relative paths are relative to the folder of the configuration.
-    fn beside(&self, path: &str) -> PathBuf {
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
         self.surroundings.file.parent().unwrap_or(Path::new("")).join(path)
     }
 

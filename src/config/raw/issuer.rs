@@ -137,6 +137,29 @@ pub(in crate::config) struct DiscoverySettings {
     pub(in crate::config) ca: Maybe<FileReference>,
 }
 
+/// What becomes of keys once they are fetched.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct FetchedKeys {
+    /// How long they serve while their issuer can't be reached, since it last confirmed them; 5m to
+    /// 7d. Default: 24h.
+    pub(in crate::config) max_stale: Maybe<Span>,
+    /// Where they are kept, so that a restart while their issuer is down serves on. Default: the
+    /// folder `issuer-keys` in the embedded store's, if it can be written to.
+    pub(in crate::config) cache: Maybe<KeyCache>,
+}
+
+/// A folder of this process alone, relative to the configuration file. `true` is the default one,
+/// `false` is none.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(untagged, inline)]
+pub(in crate::config) enum KeyCache {
+    #[serde(rename = "<switch>")]
+    Switch(bool),
+    #[serde(rename = "<text>")]
+    Folder(Text),
+}
+
 /// Certificates in PEM: in a file, or here.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -16,8 +16,8 @@ pub(super) use self::application::{
     AccessToken, Application, Authentication, ClientSecret, Format, GrantType, RefreshToken,
 };
 pub(super) use self::issuer::{
-    CertificateSource, Discovery, FetchedJwks, JwksEndpoint, Replay, TrustedTokenIssuer,
-    VerificationAlgorithm,
+    CertificateSource, Discovery, FetchedJwks, FetchedKeys, JwksEndpoint, KeyCache, Replay,
+    TrustedTokenIssuer, VerificationAlgorithm,
 };
 pub(super) use self::store::{Embedded, Redis, Store};
 use super::scalar::{OneOrMany, Span, Text};
@@ -50,6 +50,8 @@ pub(super) struct Raw {
     pub(super) signing_keys: Maybe<List<SigningKey>>,
     /// The third parties whose JWTs are accepted.
     pub(super) trusted_token_issuers: Maybe<List<TrustedTokenIssuer>>,
+    /// What becomes of the issuers' keys once they are fetched.
+    pub(super) fetched_keys: Maybe<FetchedKeys>,
     /// The OAuth clients that may exchange tokens.
     pub(super) applications: Maybe<List<Application>>,
     /// Who may introspect what, beside a token's own client and the clients that its `aud` names.

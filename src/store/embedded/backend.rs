@@ -50,7 +50,6 @@ impl Counters {
 }
 
 /// Something to do to the file, once it may be.
-#[derive(Debug)]
 enum Step {
     Length(u64),
     Write(u64, Vec<u8>),
@@ -58,13 +57,19 @@ enum Step {
 }
 
 /// What is held back: in order, and as it is to be read meanwhile.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Held {
     steps: Vec<Step>,
     blocks: BTreeMap<u64, Box<[u8; BLOCK]>>,
     length: u64,
     /// What the file has from here on counts as zero.
     floor: u64,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("length", &self.length).finish_non_exhaustive()
+    }
 }
 
 /// A file behind its guard.

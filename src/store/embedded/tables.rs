@@ -95,13 +95,11 @@ impl Kind {
 }
 
 /// What is to be kept of an answer, as it is kept.
-#[derive(Debug)]
 pub(super) struct Entries {
     family: Option<FamilyEntry>,
     opaque: Option<OpaqueEntry>,
 }
 
-#[derive(Debug)]
 struct FamilyEntry {
     id: FamilyId,
     sequence: u64,
@@ -109,7 +107,6 @@ struct FamilyEntry {
     bytes: Vec<u8>,
 }
 
-#[derive(Debug)]
 struct OpaqueEntry {
     key: [u8; 48],
     expires_at: Timestamp,
@@ -135,7 +132,6 @@ impl From<&mint::Kept> for Entries {
 }
 
 /// Whatever changes what is kept.
-#[derive(Debug)]
 pub(super) enum Change {
     Issue(Entries),
     Rotate(Entries),

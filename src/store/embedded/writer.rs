@@ -24,7 +24,6 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// A change, and who waits for it.
-#[derive(Debug)]
 pub(super) struct Job {
     pub(super) change: Change,
     pub(super) answer: oneshot::Sender<Verdict>,

@@ -17,6 +17,7 @@ pub mod overlay;
 pub mod config;
 
 pub mod clock;
+pub mod count;
 
 // The pure line: no async, no I/O, no clock, no log below.
 pub mod exchange;

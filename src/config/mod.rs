@@ -216,7 +216,8 @@ pub struct Limits {
     pub connections: usize,
     /// Of these, how many one address may have, if that is bounded.
     pub connections_per_address: Option<usize>,
-    /// Exchanges and refreshes at a time.
+    /// Exchanges and refreshes at a time. As many may wait for their secret to be checked, and for
+    /// the keys of each issuer.
     pub requests: usize,
     /// Requests that wait for the upstream, at a time.
     pub forwarded_requests: usize,

@@ -128,6 +128,13 @@ mod tests {
         assert_eq!(Value::Object(object), serde_json::json!({"a":[1,-2,0.5,true,null,{"b":"ä"}]}));
     }
 
+    /// A copied claim says what it said, to the last bit.
+    #[test]
+    fn a_number_is_the_one_that_is_nearest_to_its_decimals() {
+        let object = parse_object(b"{\"a\":7.038531e-26}").unwrap();
+        assert_eq!(object["a"].as_f64(), Some(7.038_531e-26));
+    }
+
     #[test]
     fn whatever_is_not_strict_is_refused() {
         let cases: [&[u8]; 16] = [

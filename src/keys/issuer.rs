@@ -21,6 +21,7 @@ use super::source::{Document, Fetched, Source};
 use super::status::{IssuerStatus, KeyState, Origin};
 use crate::clock;
 use crate::config::MAX_STALE;
+use crate::count::Count;
 use crate::exchange::error::Failure;
 use crate::jwt::key_set::{KeyRefused, KeySet, SkippedKey};
 use crate::telemetry::metrics::{FetchOutcome, JwksGauge, Metrics};
@@ -80,6 +81,7 @@ pub(super) struct Seed {
 pub(super) struct FetchedIssuer {
     shared: Arc<Shared>,
     task: AbortHandle,
+    waiting: Count,
 }
 
 #[derive(Debug)]
@@ -148,7 +150,7 @@ impl FetchedIssuer {
             ended: watch::Sender::new(0),
         });
         let task = tokio::spawn(refresh_forever(Arc::clone(&shared))).abort_handle();
-        Self { shared, task }
+        Self { shared, task, waiting: Count::default() }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -157,6 +159,10 @@ impl FetchedIssuer {
 
     pub(super) fn source(&self) -> &Source {
         &self.shared.parts.source
+    }
+
+    pub(super) const fn waiting(&self) -> &Count {
+        &self.waiting
     }
 
     pub(super) fn http(&self) -> &Arc<Http> {

@@ -25,6 +25,7 @@ use self::last_good::{Label, LastGood};
 use self::source::Source;
 pub use self::status::{IssuerStatus, KeyState, Origin};
 use crate::config::{Config, IssuerKeys, KeySource};
+use crate::count::Count;
 use crate::exchange::Pending;
 use crate::exchange::error::Failure;
 use crate::jwt::key_set::KeySet;
@@ -38,6 +39,8 @@ pub struct KeyRing {
     order: Vec<Arc<str>>,
     cache: KeyCache,
     lanes: Arc<Lanes>,
+    /// Those that wait for keys that are never waited for.
+    nobody: Count,
 }
 
 #[derive(Debug)]
@@ -97,7 +100,7 @@ impl KeyRing {
             issuers.insert(Arc::clone(&issuer.name), keys);
         }
         let names = config.trusted_token_issuers.iter().map(|keys| &keys.issuer.name);
-        Self { issuers, order: names.cloned().collect(), cache, lanes }
+        Self { issuers, order: names.cloned().collect(), cache, lanes, nobody: Count::default() }
     }
 
     /// The keys to verify a pending exchange with: those at hand, or fresher ones where those at
@@ -107,6 +110,15 @@ impl KeyRing {
             Some(Keys::Fixed(keys)) => Ok(Arc::clone(keys)),
             Some(Keys::Fetched(issuer)) => issuer.resolve(|keys| pending.has_key_in(keys)).await,
             Some(Keys::Disabled(_)) | None => Err(Failure::KeysUnavailable),
+        }
+    }
+
+    /// Those that wait for the keys of the issuer of a pending exchange. Who counts them bounds how
+    /// many one issuer may keep waiting, and leaves others out of it.
+    pub fn waiting(&self, pending: &Pending) -> &Count {
+        match self.issuers.get(&pending.issuer().name) {
+            Some(Keys::Fetched(issuer)) => issuer.waiting(),
+            Some(Keys::Fixed(_) | Keys::Disabled(_)) | None => &self.nobody,
         }
     }
 

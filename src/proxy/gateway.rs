@@ -16,7 +16,6 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::answer::Answer;
 use super::contain::contained;
-use super::count::Counted;
 use super::documents::Kind;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
@@ -25,6 +24,7 @@ use super::reply;
 use super::route::Route;
 use super::screen::{is_last, screen};
 use super::token_endpoint::decision_id;
+use crate::count::Counted;
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
 use crate::store::Use;

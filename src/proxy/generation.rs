@@ -13,7 +13,6 @@ use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 
 use super::authentication::Authentication;
-use super::count::{Count, Counted};
 use super::documents::Documents;
 use super::gateway::Gateway;
 use super::inquiries::Inquiries;
@@ -23,6 +22,7 @@ use super::route::Routes;
 use super::tls;
 use super::token_endpoint::TokenEndpoint;
 use crate::config::{Config, Limits};
+use crate::count::{Count, Counted};
 use crate::keys::KeyRing;
 use crate::overlay::places::well_known_places;
 use crate::store::{OpenError, Slot};

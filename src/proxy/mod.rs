@@ -7,7 +7,6 @@ pub mod client_probe;
 pub mod client_verdicts;
 pub mod connection;
 pub mod contain;
-pub mod count;
 pub mod document;
 pub mod documents;
 pub mod forward;

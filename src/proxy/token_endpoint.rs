@@ -1,5 +1,6 @@
 //! The token endpoint: an intercepted request becomes an answer, or goes on to the upstream.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,9 +10,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::answer::Answer;
 use super::authentication::{Authentication, Calling};
 use super::client_probe::ClientProbe;
-use super::count::{Count, Counted};
 use crate::clock;
 use crate::config::Config;
+use crate::count::{Count, Counted, Full};
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::refresh::{self, Refused};
 use crate::exchange::request::{Recognised, TokenPathRequest};
@@ -57,8 +58,11 @@ pub struct TokenEndpoint {
     metrics: Arc<Metrics>,
     authentication: Arc<Authentication>,
     store: Arc<Slot>,
-    /// Exchanges and refreshes that are being answered.
+    /// Exchanges and refreshes that are being answered, and wait for nobody of whom it is not known
+    /// how long they take.
     busy: Count,
+    /// Those that wait until it is known whether their secret is right.
+    authenticating: Count,
 }
 
 impl TokenEndpoint {
@@ -67,7 +71,13 @@ impl TokenEndpoint {
         authentication: Arc<Authentication>,
         store: Arc<Slot>,
     ) -> Self {
-        Self { metrics, authentication, store, busy: Count::default() }
+        Self {
+            metrics,
+            authentication,
+            store,
+            busy: Count::default(),
+            authenticating: Count::default(),
+        }
     }
 
     /// Decides, audits and counts.
@@ -86,17 +96,11 @@ impl TokenEndpoint {
                 if exchange::is_forwarded(&form, &config.policy) {
                     return Disposition::Forward;
                 }
-                let result = match self.begin(config) {
-                    Ok(_busy) => self.exchange(config, keys, &form, caller, &mut record).await,
-                    Err(failure) => Err(failure.into()),
-                };
+                let result = self.exchange(config, keys, &form, caller, &mut record).await;
                 (Asked::Exchange, result)
             }
             Ok(Recognised::Refresh(form)) => {
-                let result = match self.begin(config) {
-                    Ok(_busy) => self.refresh(config, &form, caller, &mut record).await,
-                    Err(failure) => Err(failure.into()),
-                };
+                let result = self.refresh(config, &form, caller, &mut record).await;
                 (Asked::Refresh, result)
             }
             Err(error) => (Asked::Exchange, Err(error.into())),
@@ -123,9 +127,12 @@ impl TokenEndpoint {
         (probe, calling): (Option<&ClientProbe>, Calling<'_>),
         record: &mut Record,
     ) -> Result<Granted, Refusal> {
-        let client = self.authentication.of(config, probe, form, calling).await?;
+        let busy = self.begin(config)?;
+        let authenticating = pin!(self.authentication.of(config, probe, form, calling));
+        let (client, busy) = aside(config, busy, &self.authenticating, authenticating).await?;
         let pending = exchange::begin(form, client, &config.policy, record)?;
-        let key_set = keys.resolve(&pending).await?;
+        let waiting = keys.waiting(&pending);
+        let (key_set, _busy) = aside(config, busy, waiting, keys.resolve(&pending)).await?;
         let now = clock::now();
         let approved = pending.approve(&key_set, now, record)?;
         let once = approved.once().copied();
@@ -152,7 +159,9 @@ impl TokenEndpoint {
         (probe, calling): (Option<&ClientProbe>, Calling<'_>),
         record: &mut Record,
     ) -> Result<Granted, Refusal> {
-        let client = self.authentication.of(config, probe, form, calling).await?;
+        let busy = self.begin(config)?;
+        let authenticating = pin!(self.authentication.of(config, probe, form, calling));
+        let (client, _busy) = aside(config, busy, &self.authenticating, authenticating).await?;
         let pending = refresh::begin(form, client, record)?;
         let store = self.store.get()?;
         for _ in 0..ATTEMPTS {
@@ -219,6 +228,18 @@ impl From<StoreError> for Refusal {
     fn from(_: StoreError) -> Self {
         Failure::StoreUnavailable.into()
     }
+}
+
+/// Has something done that may have to wait for somebody else. Meanwhile others go on.
+async fn aside<T, E: Into<Refusal>>(
+    config: &Config,
+    busy: Counted,
+    waiting: &Count,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<(T, Counted), Refusal> {
+    let aside = busy.aside(waiting, config.limits.requests, work).await;
+    let (done, busy) = aside.map_err(|Full| Failure::Overloaded)?;
+    Ok((done.map_err(Into::into)?, busy))
 }
 
 fn entropy() -> Result<Entropy, Failure> {

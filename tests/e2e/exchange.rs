@@ -8,6 +8,7 @@ use cambio::clock;
 use cambio::dev::issuer::StandInIssuer;
 use cambio::jwt::algorithm::Algorithm;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::support::{
     Cambio, Connection, Response, Upstream, get, install_crypto, post, write_private,
@@ -356,6 +357,36 @@ async fn keys_that_cannot_be_had_are_never_the_callers_fault() {
     );
     assert!(response.header("retry-after").is_some());
     assert_eq!(estate.exchange(&token).await.status, 200);
+}
+
+/// However little may go on at a time: who waits for another issuer's keys takes nothing up.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_hangs_takes_up_nobody_elses_place() {
+    let estate = Estate::start().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hanging = format!(
+        "trusted_token_issuers:
+  - {{ name: hanging, issuer: https://hanging.example, alias: {ALIAS}, \
+           jwks_endpoint: \"http://{}/jwks\", subject_prefix: \"h:\" }}",
+        silent.local_addr().unwrap()
+    );
+    let lines = Estate::lines(&estate.issuer, "limits: { requests: 1 }\n");
+    let lines = lines.replacen("trusted_token_issuers:", &hanging, 1);
+    let cambio = Cambio::start(&estate.upstream.url(), &lines).await;
+    let (asked, _) = silent.accept().await.unwrap();
+    assert_eq!(cambio.request(exchange(&estate.token())).await.status, 200);
+    let of_hanging =
+        exchange(&estate.changed(|claims| claims["iss"] = json!("https://hanging.example")));
+    let mut waiting = cambio.connect().await;
+    waiting.send(&of_hanging).await;
+    for _ in 0..20 {
+        let response = cambio.request(exchange(&estate.token())).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    drop((asked, silent));
+    let response = waiting.receive_to("POST").await.unwrap();
+    assert_eq!(response.status, 503, "{}", response.text());
+    assert!(response.text().contains("temporarily_unavailable"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -282,7 +282,7 @@ async fn inquire(
         authentication,
         token_endpoint,
         store: slot,
-        forwarded: cambio::proxy::count::Count::default(),
+        forwarded: cambio::count::Count::default(),
         is_stopping: AtomicBool::new(false),
     };
     let inquiries = Inquiries::new(config, &shared).unwrap();

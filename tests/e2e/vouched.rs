@@ -8,7 +8,8 @@ use cambio::clock;
 use cambio::dev::issuer::StandInIssuer;
 use cambio::jwt::algorithm::Algorithm;
 use serde_json::Value;
-use tokio::net::TcpSocket;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::inquiry_support::{
@@ -129,6 +130,11 @@ async fn shown(cambio: &Cambio, path: &str) -> Response {
 fn asked(upstream: &Upstream, client_id: &str) -> Vec<Recorded> {
     let is_of = |one: &Recorded| credentials(one).is_some_and(|(id, _)| id == client_id);
     upstream.requests().into_iter().filter(is_of).collect()
+}
+
+/// How often it was asked about a client. Its documents are fetched now and then, too.
+fn asked_about_anybody(upstream: &Upstream) -> usize {
+    upstream.requests().iter().filter(|request| request.method() == "POST").count()
 }
 
 #[track_caller]
@@ -305,6 +311,34 @@ async fn a_stampede_is_one_attempt() {
     assert!(credentials(&all[0]).unwrap().0.len() >= 43);
 }
 
+/// However little may go on at a time: who waits for its word takes nothing up.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_hangs_those_whom_it_does_not_vouch_for_are_let_in() {
+    let issuer = stand_in_issuer().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("http://{}", silent.local_addr().unwrap());
+    let cambio = cambio(&issuer, &upstream, &format!("{ANY}limits: {{ requests: 1 }}\n")).await;
+    let of = |client_id: &str, secret: &str| {
+        post("/oauth2/token", &basic(client_id, secret), &exchange_body(&issuer))
+    };
+    let mut waiting = cambio.connect().await;
+    waiting.send(of("svc1", &its_secret("svc1"))).await;
+    // It is being asked, at the latest, once a POST has come.
+    let mut asked = Vec::new();
+    while asked.last().is_none_or(|(_, head): &(TcpStream, [u8; 4])| head != b"POST") {
+        let (mut stream, _) = silent.accept().await.unwrap();
+        let mut head = [0; 4];
+        stream.read_exact(&mut head).await.unwrap();
+        asked.push((stream, head));
+    }
+    for _ in 0..20 {
+        let response = cambio.request(of("portal", &our_secret("portal"))).await;
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    drop((asked, silent));
+    assert_unavailable(&waiting.receive_to("POST").await.unwrap(), CALLER_UNPROVEN);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_is_down_those_who_are_known_are_let_in() {
     let estate = Estate::start().await;
@@ -440,7 +474,7 @@ async fn their_refresh_tokens_are_their_own() {
 async fn a_name_that_can_be_read_in_two_ways_is_not_asked_about() {
     let estate = Estate::start().await;
     granted(&estate.exchange_as("svc1", &its_secret("svc1")).await);
-    let sent = estate.idp.upstream.requests().len();
+    let sent = asked_about_anybody(&estate.idp.upstream);
     // This identity provider decodes nothing: it would vouch for each of them.
     for id in ["%73vc1", "SVC1", " svc1", "Portal", "%70ortal", "a+b"] {
         for more in ["", "&client_id=svc1", "&client_id=portal"] {
@@ -454,7 +488,7 @@ async fn a_name_that_can_be_read_in_two_ways_is_not_asked_about() {
             .finish();
         assert_failed(&estate.exchange("", &format!("&{posted}")).await);
     }
-    assert_eq!(estate.idp.upstream.requests().len(), sent);
+    assert_eq!(asked_about_anybody(&estate.idp.upstream), sent);
 }
 
 /// One request from another address of this machine.
@@ -479,14 +513,14 @@ async fn guesses_are_limited_and_nobody_is_locked_out_by_anothers() {
         for guess in ["a", "b", "c"] {
             assert_failed(&estate.exchange_as(client_id, guess).await);
         }
-        let sent = estate.idp.upstream.requests().len();
+        let sent = asked_about_anybody(&estate.idp.upstream);
         for guess in ["a", "d", "e"] {
             assert_throttled(&estate.exchange_as(client_id, guess).await);
         }
         // Spelt otherwise it is the same client.
         let otherwise = estate.exchange(&basic(&client_id.to_uppercase(), "x"), "").await;
         assert_throttled(&otherwise);
-        assert_eq!(estate.idp.upstream.requests().len(), sent);
+        assert_eq!(asked_about_anybody(&estate.idp.upstream), sent);
         // What was right before is let through, from here as from wherever.
         granted(&estate.exchange_as(client_id, &right).await);
         // From elsewhere another guess may be made, and all together few.

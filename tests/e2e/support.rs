@@ -385,6 +385,21 @@ impl Cambio {
         self.connect().await.request(bytes).await
     }
 
+    /// Asks until it is answered with 200 twenty times in a row: whatever else is under way has
+    /// come by then to where it waits, and takes up nobody's place there.
+    pub async fn is_open_for(&self, bytes: impl AsRef<[u8]>) {
+        let mut in_a_row = 0;
+        for _ in 0..1_000 {
+            let response = self.request(&bytes).await;
+            in_a_row = if response.status == 200 { in_a_row + 1 } else { 0 };
+            if in_a_row == 20 {
+                return;
+            }
+            assert!(matches!(response.status, 200 | 503), "{}", response.text());
+        }
+        panic!("its place was never free");
+    }
+
     pub async fn reload(&self, upstream: &str, more: &str) {
         self.running.reload(load(self.folder.path(), upstream, more)).await.unwrap();
     }

@@ -1,6 +1,6 @@
 //! `kill -9` at random moments, with a ledger outside of what was acknowledged.
 //!
-//! `CAMBIO_KILLS` says how often (120), `CAMBIO_SEED` with which random numbers; the seed is printed.
+//! `CAMBIO_KILLS` says how often (80), `CAMBIO_SEED` with which random numbers; the seed is printed.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -289,7 +289,7 @@ impl Walker {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9() {
     let seed = setting("CAMBIO_SEED", 7);
-    let kills = setting("CAMBIO_KILLS", 120);
+    let kills = setting("CAMBIO_KILLS", 80);
     let mut random = Random(seed);
     let (issuer, once) = (stand_in().await, stand_in().await);
     let upstream = Upstream::start().await;

@@ -90,13 +90,13 @@ impl VerificationKey {
             return Err(KeyRefused::WeakRsa);
         };
         let bits = n.len() * 8 - first.leading_zeros() as usize;
-        let exponent = match e {
-            [] | [0, ..] => 0,
-            e if e.len() > 5 => u64::MAX,
-            e => e.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        // Odd and at least 3, in at most 32 bits.
+        let sound_exponent = match e {
+            [] | [0, ..] => false,
+            [only] => *only >= 3 && only & 1 == 1,
+            [.., last] => e.len() <= 4 && last & 1 == 1,
         };
         let canonical = *first != 0 && last & 1 == 1;
-        let sound_exponent = (3..=1 << 32).contains(&exponent) && exponent & 1 == 1;
         if !canonical || !RSA_BITS.contains(&bits) || !sound_exponent {
             return Err(KeyRefused::WeakRsa);
         }

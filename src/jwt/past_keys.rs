@@ -210,6 +210,35 @@ mod tests {
         assert_eq!(names.collect::<Vec<_>>(), ["first", "second"]);
     }
 
+    /// It may have signed instead of the one that overtook it, so that it is missed for longer.
+    #[test]
+    fn where_the_overtaking_key_is_withheld_the_one_before_it_signs_on() {
+        let (new, old) = (named("new"), named("old"));
+        let both = keys(&[(&new, Some(NOON + 100)), (&old, None)]);
+        let until = |past: &PastKeys| {
+            missed(past, &keys(&[(&new, None)]), NOON + 500).into_iter().next().unwrap().1
+        };
+        let mut past = PastKeys::default();
+        past.serve(&both, at(NOON), at(NOON + 500), HOUR);
+        assert_eq!(until(&past), NOON + 3700);
+        both.withhold(|kid| kid == "new");
+        past.serve(&both, at(NOON), at(NOON + 500), HOUR);
+        assert_eq!(until(&past), NOON + 4100);
+    }
+
+    #[test]
+    fn keys_of_one_name_are_remembered_apart() {
+        let (one, other, renamed) = (named("k"), named("k"), named("r"));
+        let twin = Named("k2", renamed.1.clone());
+        let mut past = PastKeys::default();
+        for (key, now) in [(&one, 1), (&other, 2), (&renamed, 3), (&twin, 4), (&one, 5)] {
+            past.serve(&keys(&[(key, None)]), at(NOON), at(NOON + now), HOUR);
+        }
+        let missed = missed(&past, &keys(&[]), NOON + 5);
+        let expected = [("k", 3605), ("k", 3602), ("r", 3603), ("k2", 3604)];
+        assert_eq!(missed, expected.map(|(kid, until)| (kid.into(), NOON + until)));
+    }
+
     #[test]
     fn what_nobody_needs_any_more_is_forgotten() {
         let mut past = PastKeys::default();
@@ -218,5 +247,9 @@ mod tests {
             past.serve(&keys(&[(&key, None)]), at(NOON), at(NOON + round * 1000), HOUR);
         }
         assert!(past.0.len() <= 5, "{}", past.0.len());
+        let last = past.0.iter().map(|past| past.tokens_until).max().unwrap();
+        let before = past.0.len();
+        past.serve(&keys(&[]), at(NOON), last, HOUR);
+        assert_eq!((before > 0, past.0.len()), (true, 0));
     }
 }

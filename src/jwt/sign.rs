@@ -379,6 +379,50 @@ mod tests {
     }
 
     #[test]
+    fn the_thumbprint_of_a_point_is_that_of_rfc_9449_section_6_1() {
+        let jwk = PublicJwk {
+            kty: "EC",
+            usage: "sig",
+            alg: "ES256",
+            kid: String::new(),
+            crv: Some("P-256"),
+            n: None,
+            e: None,
+            x: Some("l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs".into()),
+            y: Some("9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA".into()),
+        };
+        assert_eq!(jwk.thumbprint(), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
+    }
+
+    #[test]
+    fn what_is_derived_is_of_its_key_and_its_purpose() {
+        let pem = || generate_pem(Algorithm::ES256).unwrap();
+        let (one, other) = (pem(), pem());
+        let derive = |pem: &str, purpose: &[u8]| {
+            let key = SigningKey::from_pkcs8_pem(pem.as_bytes(), Algorithm::ES256, None, None);
+            *key.unwrap().derive(purpose).unwrap()
+        };
+        let secret = derive(&one, b"a");
+        assert_eq!(derive(&one, b"a"), secret);
+        assert_ne!(derive(&one, b"b"), secret);
+        assert_ne!(derive(&other, b"a"), secret);
+    }
+
+    #[test]
+    fn an_rsa_key_has_at_least_2048_bits() {
+        use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+        use aws_lc_rs::rsa::KeySize;
+
+        for (size, bits) in [(KeySize::Rsa2048, 2048), (KeySize::Rsa3072, 3072)] {
+            let pair = RsaKeyPair::generate(size).unwrap();
+            let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+            let pair = key_pair(der.as_ref(), Algorithm::RS256).unwrap();
+            let jwk = public_jwk(&pair, Algorithm::RS256);
+            assert_eq!(URL_SAFE_NO_PAD.decode(jwk.n.unwrap()).unwrap().len() * 8, bits);
+        }
+    }
+
+    #[test]
     fn the_first_key_whose_time_has_come_signs() {
         let key = |not_before| {
             let pem = generate_pem(Algorithm::ES256).unwrap();

@@ -37,3 +37,15 @@ pub fn error_body(code: ErrorCode, description: &'static str) -> String {
     serde_json::to_string(&Body { error: code.as_str(), error_description: description })
         .unwrap_or_else(|_| String::from(r#"{"error":"server_error"}"#))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_written_as_rfc_6749_section_5_2_has_it() {
+        let body = error_body(ErrorCode::InvalidTarget, "Told \"so\".");
+        let expected = r#"{"error":"invalid_target","error_description":"Told \"so\"."}"#;
+        assert_eq!(body, expected);
+    }
+}

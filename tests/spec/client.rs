@@ -10,7 +10,7 @@ use cambio::exchange::policy::{Policy, UnknownIssuers};
 use cambio::oauth::form::Form;
 use cambio::secret::{StoredSecret, hash};
 
-use crate::support::{OURS, SECRET, partner, portal};
+use crate::support::{EXCHANGE, OURS, SECRET, partner, portal};
 
 fn estate(applications: Vec<Application>) -> Policy {
     Policy::new(OURS, UnknownIssuers::Reject, [Arc::new(partner())], applications)
@@ -59,6 +59,45 @@ fn basic(id: &str, secret: &str) -> Vec<u8> {
 
 fn percent(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+#[test]
+fn who_has_no_secret_and_who_gets_refresh_tokens() {
+    use ApplicationType::{Mobile, SinglePage, TraditionalWeb};
+    const REFRESH: &str = "refresh_token";
+    assert_eq!(
+        [TraditionalWeb, Mobile, SinglePage].map(ApplicationType::is_public),
+        [false, true, true]
+    );
+    for (kind, grant_types, may, gets) in [
+        (TraditionalWeb, vec![EXCHANGE, REFRESH], true, true),
+        (Mobile, vec![EXCHANGE, REFRESH], true, true),
+        (SinglePage, vec![EXCHANGE, REFRESH], false, false),
+        (TraditionalWeb, vec![REFRESH], true, false),
+        (TraditionalWeb, vec![EXCHANGE], false, false),
+        (TraditionalWeb, vec![], false, false),
+    ] {
+        let told = format!("{kind:?} {grant_types:?}");
+        let grant_types = grant_types.into_iter().map(str::to_owned).collect();
+        let application = Application { kind, grant_types, ..portal() };
+        let is = (application.may_refresh(), application.gets_refresh_tokens());
+        assert_eq!(is, (may, gets), "{told}");
+    }
+}
+
+#[test]
+fn a_check_says_whether_there_was_a_secret_and_whether_it_was_right() {
+    let policy = policy();
+    for (body, has_secret, is_right) in [
+        ("client_id=app", false, true),
+        ("client_id=portal", false, false),
+        ("client_id=portal&client_secret=wrong", true, false),
+        (&format!("client_id=portal&client_secret={SECRET}"), true, true),
+    ] {
+        let form = Form::parse(body.as_bytes()).unwrap();
+        let check = policy.secret_check(Credentials::present(&[], &form).unwrap());
+        assert_eq!((check.has_secret(), check.run().is_right()), (has_secret, is_right), "{body}");
+    }
 }
 
 #[test]

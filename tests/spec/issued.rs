@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use cambio::exchange::cut_off::Ancestor;
 use cambio::exchange::error::Reason;
 use cambio::exchange::family::{End, Family, RefreshToken};
+use cambio::exchange::inquiry::InquiryRecord;
 use cambio::exchange::issued::{AccessToken, Inactive, KeptOfAccess, Owned, Suspected};
 use cambio::exchange::policy::{Policy, ResourceServer};
 use cambio::exchange::token_id::{FamilyId, IssuerTag, JwtId};
@@ -108,6 +110,46 @@ fn family() -> (Family, RefreshToken) {
     let refreshing = Refreshing::new();
     let token = RefreshToken::parse(&refreshing.token).unwrap();
     (refreshing.family.unwrap(), token)
+}
+
+#[test]
+fn what_may_be_logged_of_an_inquiry_is_noted() {
+    let (family, token) = family();
+    let (id, policy) = (family.id, policy());
+    let note = |token: &Owned| {
+        let mut record = InquiryRecord::default();
+        record.note_token(token, &policy);
+        assert_eq!(record.issuer.as_deref(), Some("partner"));
+        assert_eq!(record.family, token.family());
+        (record.jwt_id, record.family)
+    };
+    let jwt_id = claims(None)["jti"].as_str().unwrap().to_owned();
+    assert_eq!(access(None).jwt_id(), jwt_id);
+    assert_eq!(note(&Owned::Access(access(None))), (Some(jwt_id), None));
+    assert_eq!(note(&Owned::Access(access(Some(id)))).1, Some(id));
+    let refresh = Owned::refresh(token, Some(family), at(NOW)).unwrap();
+    assert_eq!(note(&refresh), (None, Some(id)));
+    let mut record = InquiryRecord::default();
+    record.note_client("portal", &policy);
+    assert_eq!(record.client.as_deref(), Some("Portal"));
+    record.note_client("somebody", &policy);
+    assert_eq!(record.client, None);
+}
+
+#[test]
+fn ancestors_are_kept_by_keys_of_their_own() {
+    let tag = IssuerTag::of(PARTNER);
+    let all = [
+        Ancestor::Subject("alice".to_owned()),
+        Ancestor::Subject("bob".to_owned()),
+        Ancestor::Client("alice".to_owned()),
+        Ancestor::Issuer(tag),
+        Ancestor::Issuer(IssuerTag::of(OURS)),
+        Ancestor::Subject(String::new()),
+    ];
+    let keys: std::collections::HashSet<_> = all.iter().map(Ancestor::key).collect();
+    assert_eq!(keys.len(), all.len());
+    assert_eq!(all[0].key(), Ancestor::Subject("alice".to_owned()).key());
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The parameters of an exchange (RFC 8693 §2.1), and what an application may ask for.
 
+use cambio::exchange::Record;
+use cambio::exchange::client::Format;
 use cambio::exchange::error::Reason;
 use cambio::jwt::sign::SigningKeys;
 use cambio::oauth::token_type::TokenType;
-use cambio::proxy::answer::Answer;
+use cambio::time::Timestamp;
 use serde_json::json;
 
-use crate::support::{Exchange, decode, signing_keys};
+use crate::support::{Exchange, decode, entropy, signing_keys};
 
 #[test]
 fn the_subject_token_and_its_type_are_required() {
@@ -141,15 +143,32 @@ fn without_a_key_whose_time_has_come_nothing_is_minted() {
     assert_eq!(result.unwrap_err().outcome().reason, Reason::SigningUnavailable);
 }
 
+/// What is to be remembered, and what is to be kept, before anybody gets an answer.
 #[test]
-fn neither_tokens_nor_subjects_are_shown() {
-    let exchange = Exchange::new();
-    let (result, record) = exchange.run_with(&signing_keys());
-    let granted = result.unwrap();
-    let answer = Answer::granted(&granted, "decision");
-    let shown = format!("{answer:?} {granted:?} {record:?}");
-    assert!(shown.contains("200") && shown.contains("Portal"), "{shown}");
-    for hidden in [granted.access_token.as_str(), &exchange.token(), "alice"] {
-        assert!(!shown.contains(hidden), "{shown}");
-    }
+fn what_has_to_be_kept_is_told_before_anything_leaves() {
+    let minted = |change: fn(&mut Exchange)| {
+        let exchange = Exchange::new().with(change);
+        let now = Timestamp::from_secs(exchange.now);
+        let mut record = Record::default();
+        let approved = exchange.pending().approve(&exchange.keys, now, &mut record).unwrap();
+        let once = approved.once().map(|once| once.until);
+        let kept = approved
+            .mint(&signing_keys(), &exchange.policy(), &entropy(), now, &mut record)
+            .unwrap()
+            .kept;
+        (once, kept.family.is_some(), kept.opaque.is_some(), kept.is_nothing())
+    };
+    let refreshes = |exchange: &mut Exchange| {
+        exchange.application.grant_types.push("refresh_token".to_owned());
+    };
+    let opaque = |exchange: &mut Exchange| {
+        exchange.application.access_token.format = Format::Opaque;
+    };
+    assert_eq!(minted(|_| ()), (None, false, false, true));
+    assert_eq!(minted(refreshes), (None, true, false, false));
+    assert_eq!(minted(opaque), (None, false, true, false));
+    // Until nothing could accept it any more: its time and the tolerance for clocks.
+    let once = minted(|exchange| exchange.issuer.once = true).0;
+    let expires_at = Exchange::new().claims["exp"].as_u64().unwrap();
+    assert_eq!(once, Some(Timestamp::from_secs(expires_at + 30)));
 }

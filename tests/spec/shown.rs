@@ -360,3 +360,16 @@ fn what_a_derived_debug_would_show_is_found() {
     let expected = expected.map(|(name, is_telling)| (name.to_owned(), is_telling));
     assert_eq!(found, expected);
 }
+
+#[test]
+fn neither_tokens_nor_subjects_are_shown() {
+    let exchange = Exchange::new();
+    let (result, record) = exchange.run_with(&signing_keys());
+    let granted = result.unwrap();
+    let answer = Answer::granted(&granted, "decision");
+    let shown = format!("{answer:?} {granted:?} {record:?}");
+    assert!(shown.contains("200") && shown.contains("Portal"), "{shown}");
+    for hidden in [granted.access_token.as_str(), &exchange.token(), "alice"] {
+        assert!(!shown.contains(hidden), "{shown}");
+    }
+}

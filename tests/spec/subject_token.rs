@@ -523,6 +523,12 @@ fn a_key_set_is_read_key_by_key() {
         jwk
     };
     let encode = |octets: &[u8]| json!(URL_SAFE_NO_PAD.encode(octets));
+    let decode = |text: &Value| URL_SAFE_NO_PAD.decode(text.as_str().unwrap()).unwrap();
+    // A point of P-384, cut where P-256 would have it cut.
+    let p384 = &forge(Algorithm::ES384).jwk;
+    let point = [decode(&p384["x"]), decode(&p384["y"])].concat();
+    let mut of_another_curve = good.clone();
+    (of_another_curve["x"], of_another_curve["y"]) = (encode(&point[..32]), encode(&point[32..]));
     let bad = [
         (json!(1), KeyRefused::NotAKey),
         (json!({}), KeyRefused::NotAKey),
@@ -538,6 +544,9 @@ fn a_key_set_is_read_key_by_key() {
         (with("x", encode(&[1; 32])), KeyRefused::NotOnCurve),
         (with("x", encode(&[1; 31])), KeyRefused::NotOnCurve),
         (with("crv", json!("P-384")), KeyRefused::NotOnCurve),
+        (of_another_curve, KeyRefused::NotOnCurve),
+        (okp(&[0x55; 31]), KeyRefused::NotOnCurve),
+        (okp(&[0x55; 33]), KeyRefused::NotOnCurve),
         (with("crv", json!("secp256k1")), KeyRefused::Unsupported),
         (json!({"kty": "oct", "k": "AAAA"}), KeyRefused::PrivateMaterial),
         (json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"}), KeyRefused::NotOnCurve),
@@ -545,7 +554,14 @@ fn a_key_set_is_read_key_by_key() {
         (rsa("e", encode(&[2])), KeyRefused::WeakRsa),
         (rsa("e", encode(&[1])), KeyRefused::WeakRsa),
         (rsa("e", encode(&[0, 1, 0, 1])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[4])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[1, 0, 0])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[1, 0, 0, 0, 1])), KeyRefused::WeakRsa),
         (rsa("e", encode(&[1, 0, 0, 0, 0, 1])), KeyRefused::WeakRsa),
+        (rsa("e", encode(&[1, 0, 0, 0, 0, 0, 0, 0, 3])), KeyRefused::WeakRsa),
+        // One bit too few, however many octets.
+        (rsa("n", encode(&[&[0x7F][..], &[0xFF; 255]].concat())), KeyRefused::WeakRsa),
         (rsa("n", encode(&[0xFF; 128])), KeyRefused::WeakRsa),
         (rsa("n", encode(&[&[0][..], &[0xFF; 256]].concat())), KeyRefused::WeakRsa),
         (rsa("n", encode(&[0xFF; 1025])), KeyRefused::WeakRsa),
@@ -563,9 +579,15 @@ fn a_key_set_is_read_key_by_key() {
     }
     assert_eq!(skipped.len(), bad.len());
     Exchange::new().with(|exchange| exchange.keys = set).granted();
-    for good in
-        [with("use", json!("sig")), with("key_ops", json!(["verify"])), with("x5c", json!("str"))]
-    {
+    for good in [
+        with("use", json!("sig")),
+        with("key_ops", json!(["verify"])),
+        with("x5c", json!("str")),
+        with("kid", json!("k".repeat(256))),
+        rsa("e", encode(&[3])),
+        rsa("e", encode(&[0xFF; 4])),
+        rsa("n", encode(&[&[0x80][..], &[0xFF; 255]].concat())),
+    ] {
         let (_, skipped) =
             KeySet::from_jwks(json!({"keys": [good]}).to_string().as_bytes()).unwrap();
         assert_eq!(skipped, []);
@@ -582,7 +604,7 @@ fn identity() -> [u8; 32] {
     point
 }
 
-fn okp(x: &[u8; 32]) -> Value {
+fn okp(x: &[u8]) -> Value {
     json!({"kty": "OKP", "crv": "Ed25519", "kid": "k-EdDSA", "x": URL_SAFE_NO_PAD.encode(x)})
 }
 
@@ -653,6 +675,53 @@ fn a_document_that_is_no_key_set_is_refused() {
         assert_eq!(read(bad.to_owned()), Err(KeySetError::Malformed), "{bad}");
     }
     assert_eq!(read(" ".repeat(MAX_DOCUMENT + 1)), Err(KeySetError::TooLarge));
+    let mut largest = json!({ "keys": [key] }).to_string();
+    largest.push_str(&" ".repeat(MAX_DOCUMENT - largest.len()));
+    assert_eq!(read(largest), Ok(1));
+    assert_eq!(KeySet::from_keys(Vec::new()).unwrap_err(), KeySetError::NoUsableKey);
+}
+
+/// The key that a token names is the one; one that was chosen without its name, if it verifies.
+#[test]
+fn whether_the_keys_at_hand_have_the_one_that_signed() {
+    let without = |name: &str, jwk: &Value| {
+        let mut jwk = jwk.clone();
+        jwk.as_object_mut().unwrap().remove(name);
+        jwk
+    };
+    let jwk = &forge(Algorithm::ES256).jwk;
+    let unnamed = without("kid", jwk);
+    let other_unnamed = without("kid", &stranger().jwk);
+    let renamed = |jwk: &Value| {
+        let mut jwk = jwk.clone();
+        jwk["kid"] = json!("another");
+        jwk
+    };
+    let named = Exchange::new;
+    let nameless = || {
+        let forget = |exchange: &mut Exchange| {
+            exchange.header.as_object_mut().unwrap().remove("kid");
+        };
+        Exchange::new().with(forget)
+    };
+    let unknown = || Exchange::new().member("kid", json!("not-there"));
+    for (exchange, keys, expected) in [
+        (named(), vec![jwk.clone()], true),
+        // What it is worth is for the signature to say.
+        (named(), vec![stranger().jwk.clone()], true),
+        (named(), vec![renamed(jwk)], false),
+        (named(), vec![unnamed.clone()], true),
+        (named(), vec![other_unnamed.clone()], false),
+        (unknown(), vec![jwk.clone()], false),
+        (unknown(), vec![unnamed.clone()], true),
+        (nameless(), vec![unnamed], true),
+        (nameless(), vec![other_unnamed.clone()], false),
+        (nameless(), vec![jwk.clone()], true),
+        (nameless(), vec![stranger().jwk.clone(), other_unnamed], false),
+    ] {
+        let keys = KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes()).unwrap().0;
+        assert_eq!(exchange.pending().has_key_in(&keys), expected, "{} {keys:?}", exchange.header);
+    }
 }
 
 #[test]

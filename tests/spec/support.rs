@@ -275,6 +275,13 @@ impl Exchange {
         Form::parse(encode(&parameters).as_bytes()).unwrap()
     }
 
+    /// The exchange up to where the issuer's keys are needed.
+    pub fn pending(&self) -> exchange::Pending {
+        let policy = self.policy();
+        let client = authenticate(&policy, "portal", SECRET);
+        exchange::begin(&self.form(), client, &policy, &mut Record::default()).unwrap()
+    }
+
     /// Runs the whole exchange as the server does, with `signing_keys` of its own.
     pub fn run_with(&self, signing_keys: &SigningKeys) -> (Result<Granted, Refusal>, Record) {
         let policy = self.policy();

@@ -9,7 +9,7 @@ use cambio::exchange::credentials::Credentials;
 use cambio::exchange::error::{Reason, Refusal};
 use cambio::exchange::inquiry::Purpose;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
-use cambio::exchange::vouching::{Answer, Attempt, BindingKey, Unvouched};
+use cambio::exchange::vouching::{Answer, Attempt, BindingKey, Unvouched, is_plain};
 use cambio::exchange::{self, Record};
 use cambio::oauth::form::Form;
 use cambio::secret::StoredSecret;
@@ -383,4 +383,16 @@ fn nothing_secret_is_shown() {
     let attempt = attempt(None, "client_id=svc1&client_secret=hunter2");
     let shown = format!("{check:?} {attempt:?} {:?}", attempt.asking_about("x"));
     assert!(!shown.contains("hunter2") && !shown.contains("c3ZjMT"), "{shown}");
+}
+
+#[test]
+fn who_asks_the_upstream_and_whose_name_is_beyond_doubt() {
+    assert!(estates()[0].asks_upstream());
+    assert!(!policy(vec![own("portal")]).asks_upstream());
+    for good in ["a", "A-b_c.d~e", "https://client.example/x?y#z", &"x".repeat(255)] {
+        assert!(is_plain(good), "{good}");
+    }
+    for bad in ["", "a b", " a", "a%62", "a+b", "\u{e4}", "a\u{7f}", "a\n", &"x".repeat(256)] {
+        assert!(!is_plain(bad), "{bad:?}");
+    }
 }

@@ -195,8 +195,8 @@ async fn a_flood_of_unknown_keys_over_sockets_is_one_fetch_for_each_cool_down_an
          a new key was usable after {usable_after:.1?}"
     );
     // One for each cool-down that has begun.
-    let cool_downs = lasted.as_secs().div_ceil(COOL_DOWN.as_secs());
-    assert!((1..=cool_downs).contains(&(fetches as u64)), "{fetches}");
+    let cool_downs = lasted.as_nanos().div_ceil(COOL_DOWN.as_nanos());
+    assert!((1..=cool_downs).contains(&(fetches as u128)), "{fetches}");
     assert!(sent > 0 && count > 0, "{sent}, {count}");
     if is_full {
         assert!(rate > 0.95 * f64::from(RATE), "{rate:.0} a second: this machine is too slow");

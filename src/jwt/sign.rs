@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn an_rsa_key_has_at_least_2048_bits() {
+    fn rsa_keys_of_2048_bits_and_more_are_taken() {
         use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
         use aws_lc_rs::rsa::KeySize;
 

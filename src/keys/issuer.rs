@@ -120,7 +120,7 @@ impl FetchedIssuer {
         let now = Instant::now();
         let next = seed.map_or(now, |seed| seed.next);
         let gauge = parts.metrics.jwks_gauge(&parts.name);
-        let keeping = parts.keeping.as_ref();
+        let keeping = parts.keeping.as_ref().inspect(|keeping| keeping.take_over());
         let kept = match seed {
             Some(seed) => {
                 keeping.inspect(|keeping| keeping.keep(&seed.kept));
@@ -171,8 +171,11 @@ impl FetchedIssuer {
 
     /// Whether it keeps its keys for so long, and there.
     pub(super) fn keeps(&self, max_stale: Duration, keeping: Option<&Keeping>) -> bool {
-        let parts = &self.shared.parts;
-        parts.max_stale == max_stale && parts.keeping.as_deref() == keeping
+        self.shared.parts.max_stale == max_stale && self.keeping() == keeping
+    }
+
+    pub(super) fn keeping(&self) -> Option<&Keeping> {
+        self.shared.parts.keeping.as_deref()
     }
 
     /// What another issuer may begin with that fetches from the same place. `at_once` is whether
@@ -229,6 +232,9 @@ impl FetchedIssuer {
 impl Drop for FetchedIssuer {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(keeping) = self.keeping() {
+            keeping.give_back();
+        }
         self.shared.parts.cache.invalidate(&self.shared.id);
     }
 }

@@ -77,10 +77,11 @@ impl KeyRing {
                 Err(fixed) => Keys::Fixed(fixed),
                 Ok(source) if !issuer.enabled => Keys::Disabled(source.kind()),
                 Ok(source) => {
-                    let keeping = last_good
-                        .as_ref()
-                        .zip(Label::of(keys))
-                        .map(|(there, label)| Keeping::new(&issuer.name, Arc::clone(there), label));
+                    let keeping = last_good.as_ref().zip(Label::of(keys)).map(|(there, label)| {
+                        let keeping = Keeping::new(&issuer.name, Arc::clone(there), label);
+                        let earlier = previous.into_iter().flat_map(Self::fetched);
+                        earlier.filter_map(|issuer| issuer.keeping()).fold(keeping, Keeping::after)
+                    });
                     let parts = Parts {
                         name: Arc::clone(&issuer.name),
                         http: client(&mut clients, &source),

@@ -100,6 +100,11 @@ impl LastGood {
         Ok(Self { folder, secrets, max_stale, tidied: Mutex::default() })
     }
 
+    /// Whether both are the same folder.
+    pub(super) fn is_where(&self, other: &Self) -> bool {
+        self.folder == other.folder
+    }
+
     /// Keeps a document that was confirmed then, in the place of an earlier one.
     pub fn keep(&self, label: &Label, document: &[u8], confirmed_at: Timestamp) -> io::Result<()> {
         let record = record::seal(&self.secrets, label, confirmed_at, document)

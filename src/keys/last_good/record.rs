@@ -87,7 +87,7 @@ pub struct Label(Vec<u8>);
 
 impl Label {
     /// From all that tells one source from another. Which part ends where is part of it.
-    pub(super) fn new<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    pub(in crate::keys) fn new<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut label = Vec::new();
         for part in parts {
             label.extend_from_slice(&(part.len() as u64).to_be_bytes());

@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 use super::grant::Grant;
 use super::token_id::{Entropy, FamilyId};
@@ -108,6 +108,8 @@ impl RefreshToken {
         Some(Self::new(self.family, (&*secret).try_into().ok()?, key))
     }
 }
+
+impl ZeroizeOnDrop for RefreshToken {}
 
 impl Drop for RefreshToken {
     fn drop(&mut self) {

@@ -147,20 +147,14 @@ impl PendingRefresh {
         record.subject = Some(grant.subject_of_issuer.clone());
         match family.ended {
             Some(End::Revoked) => return Err(RefreshError::Revoked.into()),
-            Some(End::Expired) => return Err(RefreshError::Expired.into()),
             None if is_cut_off => return Err(RefreshError::Revoked.into()),
-            None => {}
-        }
-        if family.is_expired(now) {
-            return Err(Refused {
-                refusal: RefreshError::Expired.into(),
-                ends: Some(End::Expired),
-            });
+            Some(End::Expired) | None => {}
         }
         let successor = match presented {
             Presented::Current => None,
             Presented::Preceding(successor) => Some(successor),
-            // RFC 9700 §4.14.2: one of two that have it is a thief.
+            // RFC 9700 §4.14.2: one of two that have it is a thief. That the family's time is over
+            // changes nothing: access tokens that it gave may live on.
             Presented::Spent | Presented::MadeUp => {
                 return Err(Refused {
                     refusal: RefreshError::Reused.into(),
@@ -168,6 +162,15 @@ impl PendingRefresh {
                 });
             }
         };
+        if family.ended == Some(End::Expired) {
+            return Err(RefreshError::Expired.into());
+        }
+        if family.is_expired(now) {
+            return Err(Refused {
+                refusal: RefreshError::Expired.into(),
+                ends: Some(End::Expired),
+            });
+        }
         // A lifetime that was made shorter holds at once; it may be made longer again, so that nothing
         // ends here.
         let settings = &self.client.application().refresh_token;

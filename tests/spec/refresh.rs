@@ -4,9 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cambio::exchange::error::{Reason, Refusal};
 use cambio::exchange::family::{End, PREFIX};
+use cambio::exchange::issued::{AccessToken, Inactive, KeptOfAccess};
 use cambio::exchange::refresh::RefreshError;
 use cambio::exchange::token_id::JwtId;
-use serde_json::json;
+use cambio::time::Timestamp;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::refresh_support::{LIFETIME, Refreshing};
@@ -21,6 +23,13 @@ fn changed(token: &str, at: usize) -> String {
     let mut octets = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX).unwrap()).unwrap();
     octets[at] ^= 1;
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(octets))
+}
+
+/// Whether the access token with these claims is shown as active.
+fn standing(one: &Refreshing, claims: &Value) -> Result<(), Inactive> {
+    let token = AccessToken::from_kept(claims.to_string().as_bytes()).unwrap();
+    let kept = KeptOfAccess { family: one.family.clone(), ..KeptOfAccess::default() };
+    token.standing(&kept, Timestamp::from_secs(one.now))
 }
 
 #[test]
@@ -191,9 +200,18 @@ fn what_an_operator_has_cut_off_is_revoked() {
     let descent = one.family().descent();
     assert_eq!(descent.granted_at.as_secs(), NOW);
     for (before, is_cut_off) in [(NOW - 1, false), (NOW, true), (NOW + 1, true)] {
-        let before = cambio::time::Timestamp::from_secs(before);
+        let before = Timestamp::from_secs(before);
         assert_eq!(descent.is_cut_off(before), is_cut_off);
     }
+    // Nobody has to be told of a spent one: the operator has ended all that a thief could have.
+    let spent = one.token.clone();
+    one.refreshed();
+    one.is_cut_off = true;
+    one.refuses(&spent, Reason::RefreshRevoked);
+    assert_eq!(one.ended(), None);
+    one.is_cut_off = false;
+    one.refuses(&spent, Reason::RefreshReused);
+    assert_eq!(one.ended(), Some(End::Revoked));
 }
 
 #[test]
@@ -274,13 +292,71 @@ fn a_lifetime_that_is_shorter_now_holds_at_once() {
 }
 
 #[test]
-fn after_its_end_a_family_is_not_revoked_by_what_was_spent() {
-    let mut one = Refreshing::new();
-    let spent = one.token.clone();
-    one.refreshed();
-    one.now = NOW + LIFETIME;
-    one.refuses(&spent, Reason::RefreshExpired);
-    assert_eq!(one.ended(), Some(End::Expired));
+fn a_spent_token_that_comes_back_after_idleness_ends_what_a_thief_has() {
+    // The thief has refreshed once and stopped. Whether anybody has seen the end since then or not.
+    for is_seen in [false, true] {
+        let mut one = Refreshing::after(|estate| {
+            estate.application.refresh_token.idle = Some(secs(600));
+        });
+        let victims = one.token.clone();
+        let thiefs = one.refreshed().claims;
+        let newest = one.token.clone();
+        one.now = NOW + 600;
+        if is_seen {
+            one.refuses(&newest, Reason::RefreshExpired);
+        }
+        let end = is_seen.then_some(End::Expired);
+        assert_eq!((one.ended(), standing(&one, &thiefs)), (end, Ok(())));
+        // Neither what somebody made up nor another client changes anything.
+        let before = one.kept();
+        one.refuses(&changed(&victims, 20), Reason::RefreshUnknown);
+        one.as_other();
+        one.refuses(&victims, Reason::RefreshOtherClient);
+        one.as_rightful();
+        assert!(one.kept() == before);
+        one.refuses(&victims, Reason::RefreshReused);
+        assert_eq!(one.ended(), Some(End::Revoked));
+        assert_eq!(standing(&one, &thiefs), Err(Inactive::Revoked));
+        // It is found out once.
+        one.refuses(&victims, Reason::RefreshRevoked);
+        one.refuses(&newest, Reason::RefreshRevoked);
+    }
+    // Where nothing spent comes back the family has expired, and what it gave lives on.
+    let mut one = Refreshing::after(|estate| {
+        estate.application.refresh_token.idle = Some(secs(600));
+    });
+    one.now = NOW + 599;
+    let claims = one.refreshed().claims;
+    one.now = NOW + 599 + 600;
+    let token = one.token.clone();
+    one.refuses(&token, Reason::RefreshExpired);
+    one.refuses_for_now(Reason::RefreshExpired);
+    assert_eq!((one.ended(), standing(&one, &claims)), (Some(End::Expired), Ok(())));
+}
+
+#[test]
+fn after_its_end_a_family_is_still_revoked_by_what_was_spent() {
+    // The access token of the exchange may outlive the family.
+    let outlived = |estate: &mut crate::support::Exchange| {
+        estate.application.access_token.outlive_subject = true;
+        estate.application.access_token.lifetime = secs(2 * LIFETIME);
+    };
+    for is_seen in [false, true] {
+        let mut one = Refreshing::after(outlived);
+        let spent = one.token.clone();
+        one.refreshed();
+        let newest = one.token.clone();
+        one.now = NOW + LIFETIME;
+        if is_seen {
+            one.refuses(&newest, Reason::RefreshExpired);
+            one.refuses_for_now(Reason::RefreshExpired);
+        }
+        assert_eq!(standing(&one, &one.exchanged), Ok(()));
+        one.refuses(&spent, Reason::RefreshReused);
+        assert_eq!(one.ended(), Some(End::Revoked));
+        assert_eq!(standing(&one, &one.exchanged), Err(Inactive::Revoked));
+        one.refuses(&newest, Reason::RefreshRevoked);
+    }
 }
 
 #[test]

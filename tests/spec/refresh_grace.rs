@@ -106,6 +106,14 @@ fn the_preceding_token_is_held_to_all_that_the_newest_is() {
     assert!(one.present(&first).is_ok());
     one.now += 1;
     one.refuses(&first, Reason::RefreshExpired);
+    // Once its grace is over it is a spent one, also where the family has ended meanwhile.
+    assert_eq!(one.ended(), Some(End::Expired));
+    one.now = NOW + LIFETIME - 1 + GRACE;
+    one.refuses(&first, Reason::RefreshExpired);
+    assert_eq!(one.ended(), Some(End::Expired));
+    one.now += 1;
+    one.refuses(&first, Reason::RefreshReused);
+    assert_eq!(one.ended(), Some(End::Revoked));
 }
 
 #[test]

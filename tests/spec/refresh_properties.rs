@@ -63,25 +63,25 @@ impl Model {
     /// none.
     fn present(&mut self, nth: usize, now: u64) -> Result<usize, Reason> {
         let newest = self.tokens.len() - 1;
-        match self.ended {
-            Some(End::Revoked) => return Err(Reason::RefreshRevoked),
-            Some(End::Expired) => return Err(Reason::RefreshExpired),
-            None => {}
+        if self.ended == Some(End::Revoked) {
+            return Err(Reason::RefreshRevoked);
         }
-        if NOW + LIFETIME <= now || self.idle_until.is_some_and(|until| until <= now) {
+        let has_grace = self.grace > 0 && now <= self.rotated_at + self.grace;
+        if nth != newest && !(nth + 1 == newest && has_grace) {
+            self.ended = Some(End::Revoked);
+            return Err(Reason::RefreshReused);
+        }
+        let is_idle = self.idle_until.is_some_and(|until| until <= now);
+        if self.ended == Some(End::Expired) || NOW + LIFETIME <= now || is_idle {
             self.ended = Some(End::Expired);
             return Err(Reason::RefreshExpired);
         }
-        if nth == newest {
-            self.rotated_at = now;
-            self.idle_until = self.idle.map(|idle| now + idle);
-            return Ok(newest + 1);
-        }
-        if nth + 1 == newest && self.grace > 0 && now <= self.rotated_at + self.grace {
+        if nth != newest {
             return Ok(newest);
         }
-        self.ended = Some(End::Revoked);
-        Err(Reason::RefreshReused)
+        self.rotated_at = now;
+        self.idle_until = self.idle.map(|idle| now + idle);
+        Ok(newest + 1)
     }
 }
 

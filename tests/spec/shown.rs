@@ -1,4 +1,4 @@
-//! What `Debug` shows of whatever holds a secret: nothing of it.
+//! What `Debug` shows of whatever holds a secret: nothing of it. And what is left of it.
 
 use std::fmt::Debug;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cambio::config::{Admin, Endpoint, RedisSettings, RedisTopology};
-use cambio::exchange::credentials::Credentials;
+use cambio::exchange::credentials::{Credentials, Presented};
 use cambio::exchange::cut_off::Ancestor;
 use cambio::exchange::family::RefreshToken;
 use cambio::exchange::grant::CopiedClaim;
@@ -27,6 +27,7 @@ use cambio::secret::{StoredSecret, hash};
 use cambio::time::Timestamp;
 use serde_json::json;
 use url::Url;
+use zeroize::ZeroizeOnDrop;
 
 use crate::refresh_support::Refreshing;
 use crate::support::{Exchange, signing_keys};
@@ -180,7 +181,11 @@ fn keys_and_settings(hidden: &mut Hidden) {
     hidden.in_("Endpoint", &endpoint);
     let address = "127.0.0.1:0".parse().unwrap();
     hidden.in_("Admin", &Admin { address, metric_labels_max: 1, token: Some(CANARY.into()) });
-    let redis = RedisSettings {
+    hidden.in_("RedisSettings", &redis(url));
+}
+
+fn redis(url: Url) -> RedisSettings {
+    RedisSettings {
         urls: vec![url],
         topology: RedisTopology::Single,
         username: None,
@@ -189,8 +194,45 @@ fn keys_and_settings(hidden: &mut Hidden) {
         connect_timeout: Duration::ZERO,
         command_timeout: Duration::ZERO,
         prefix: String::new(),
-    };
-    hidden.in_("RedisSettings", &redis);
+    }
+}
+
+/// Without unsafe code nobody sees whether a secret was overwritten. That its type does it, the
+/// type says.
+fn is_wiped<T: ZeroizeOnDrop>(_: &T) {}
+
+#[test]
+fn what_holds_a_secret_for_longer_says_that_it_wipes_it() {
+    // Credentials, and what the upstream is asked with.
+    let body = format!("client_id=portal&client_secret={CANARY}");
+    let credentials = Credentials::present(&[], &Form::parse(body.as_bytes()).unwrap()).unwrap();
+    match credentials.presented().unwrap() {
+        Presented::Basic(value) => is_wiped(value),
+        Presented::Post(secret) => is_wiped(secret),
+    }
+    let attempt = Attempt::of(&credentials).unwrap();
+    is_wiped(&attempt.binding());
+    let asked = attempt.asking_about(CANARY);
+    is_wiped(&asked.authorization);
+    is_wiped(&asked.body);
+
+    // Tokens, and what they are made of.
+    let granted = Exchange::new().run_with(&signing_keys()).0.unwrap();
+    is_wiped(&granted.access_token);
+    is_wiped(&granted.refresh_token);
+    let token = RefreshToken::parse(&Refreshing::new().token).unwrap();
+    is_wiped(&token);
+    is_wiped(&token.to_text());
+    is_wiped(&Entropy::from_octets([0xc4; Entropy::OCTETS]));
+
+    // Keys that are made here, and secrets of the configuration.
+    is_wiped(&generate_pem(Algorithm::ES256).unwrap());
+    let url = Url::parse("https://k.example/").unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    is_wiped(&Admin { address, metric_labels_max: 1, token: Some(CANARY.into()) }.token);
+    let endpoint = Endpoint { url: url.clone(), ca: None, bearer_token: Some(CANARY.into()) };
+    is_wiped(&endpoint.bearer_token);
+    is_wiped(&redis(url).password);
 }
 
 /// What of a text or of octets can be secret. A derived `Debug` shows it.

@@ -330,13 +330,13 @@ fn what_is_required_is_missed_where_it_should_be() {
         ("    private_key: { file: signing.pem }\n", "", "signing_keys[0]", 17, "private_key"),
         ("- name: batch\n    issuer", "- issuer", "trusted_token_issuers[1]", 26, "name"),
         ("    issuer: urn:example:batch\n", "", "trusted_token_issuers[1]", 26, "issuer"),
-        ("- client_id: phone\n    type", "- type", "applications[1]", 40, "client_id"),
-        ("    type: mobile\n", "", "applications[1]", 40, "type"),
+        ("- client_id: phone\n    type", "- type", "applications[1]", 41, "client_id"),
+        ("    type: mobile\n", "", "applications[1]", 41, "type"),
         (
             "    allowed_grant_types: [client_credentials]\n",
             "",
             "applications[1]",
-            40,
+            41,
             "allowed_grant_types",
         ),
     ] {
@@ -399,17 +399,17 @@ fn five_faults_are_named_in_one_go_with_their_lines() {
         [
             (2, "listen[0].address"),
             (24, "trusted_token_issuers[0].clock_skew"),
-            (36, "applications[0].trusted_token_issuers[1]"),
+            (37, "applications[0].trusted_token_issuers[1]"),
             // `type` is missing, and `typ` is unknown.
-            (40, "applications[1]"),
             (41, "applications[1]"),
-            (43, "limits"),
+            (42, "applications[1]"),
+            (44, "limits"),
         ]
     );
     assert_eq!(
         faults[2].to_string(),
         format!(
-            "{}:36:38: applications[0].trusted_token_issuers[1]: no trusted token issuer has this \
+            "{}:37:38: applications[0].trusted_token_issuers[1]: no trusted token issuer has this \
              `name`: correct it or add one; did you mean `batch`?",
             file().display()
         )

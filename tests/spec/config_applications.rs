@@ -17,7 +17,7 @@ fn applications_keep_secrets_as_their_type_says() {
     each(
         Severity::Fault,
         &[
-            (PHONE, "client_id: §portal", ID_AT, "the same `client_id` stands on line 31"),
+            (PHONE, "client_id: §portal", ID_AT, "the same `client_id` stands on line 32"),
             (PHONE, "client_id: §téléphone", ID_AT, "printable ASCII"),
             (PHONE, "client_id: §123", ID_AT, "put it in quotes"),
             (PHONE, "client_id: §null", ID_AT, "nothing stands here"),
@@ -214,7 +214,7 @@ fn the_upstream_vouches_for_clients_without_a_secret_here() {
             PHONE,
             "- { client_id: \"*\", authentication: upstream }\n  - { client_id: §\"*\", authentication: upstream }",
             "applications[2].client_id",
-            "the same `client_id` stands on line 40",
+            "the same `client_id` stands on line 41",
         )],
     );
     let without = changed(PHONE, "- client_id: svc1\n    authentication: upstream");

@@ -56,7 +56,7 @@ fn check_says_ok_or_names_every_fault_and_ends_accordingly() {
     assert_eq!(code, Some(78));
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(lines.len(), 6, "{out}");
-    for (line, place) in lines.iter().zip(["2:14", "24:17", "32:20", "41:11", "43:24"]) {
+    for (line, place) in lines.iter().zip(["2:14", "24:17", "33:20", "42:11", "44:24"]) {
         assert!(line.starts_with(&format!("cambio.yaml:{place}: ")), "{line}");
     }
     assert_eq!(lines[5], "cambio.yaml: 5 faults");

@@ -86,7 +86,7 @@ fn what_is_wrong_with_resource_servers_is_told_where_it_stands() {
              - { client_id: §svc1, audiences: [phone] }",
             "[1].client_id",
             Severity::Fault,
-            "the same `client_id` stands on line 45",
+            "the same `client_id` stands on line 46",
         ),
         (
             "resource_servers: [{ client_id: svc1, §audience: phone, audiences: [phone] }]",
@@ -128,7 +128,7 @@ fn without_an_endpoint_resource_servers_have_no_effect() {
     let text = "resource_servers: [{ client_id: svc1, audiences: [phone] }]\nlimits: {";
     let (_, warnings) = load(changed("limits: {", text)).unwrap();
     let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
-    assert_eq!((warning.line, warning.path.as_str()), (43, "resource_servers"));
+    assert_eq!((warning.line, warning.path.as_str()), (44, "resource_servers"));
     assert!(warning.message.contains("has no effect without `authorization_server.endpoints"));
 }
 

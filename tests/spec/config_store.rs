@@ -170,7 +170,7 @@ fn what_is_wrong_with_a_redis_is_told_where_it_stands() {
     fault(
         "{ url: [\"rediss://127.0.0.1:1\", §\"redis://127.0.0.1:2\"], cluster: true }",
         ".url[1]",
-        "differs in its scheme from the one on line 43",
+        "differs in its scheme from the one on line 44",
     );
     fault(
         "{ url: §\"redis://127.0.0.1:1/1\", cluster: true }",

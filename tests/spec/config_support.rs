@@ -46,6 +46,7 @@ trusted_token_issuers:
   - name: batch
     issuer: urn:example:batch
     certificate: { file: partner.pem }
+    subject_prefix: "b:"
 applications:
   - name: Portal
     client_id: portal
@@ -123,6 +124,9 @@ pub fn fill(folder: &Path) {
     write(&at("portal-secret"), format!("{CANARY}-in-a-file\n"), 0o600);
     write(&at("secret-shared"), format!("{CANARY}-in-a-file\n"), 0o604);
     write(&at("secret-empty"), "\n", 0o600);
+    // The line end is no part of it: of 15 bytes, and of 16.
+    write(&at("secret-short"), format!("{CANARY}-123\n"), 0o600);
+    write(&at("secret-of-16"), format!("{CANARY}-1234\r\n"), 0o600);
     write(&at("token"), format!("{CANARY}-token\n"), 0o644);
     write(&at("binary"), b"\xff\xfe", 0o600);
     write(&at("large"), vec![b'x'; 2 * 1024 * 1024], 0o600);
@@ -135,6 +139,8 @@ pub fn environment(name: &str) -> Option<String> {
         "ADMIN_TOKEN" => Some(format!("{CANARY}-of-the-operators")),
         "REDIS_PASSWORD" => Some(format!("{CANARY}: of Redis\n")),
         "SHORT" => Some(CANARY.to_owned()),
+        "OF_15_BYTES" => Some(format!("{CANARY}-123")),
+        "OF_16_BYTES" => Some(format!("{CANARY}-1234")),
         "EMPTY" => Some(String::new()),
         "GARBAGE" => Some(format!("{CANARY} garbage")),
         _ => None,

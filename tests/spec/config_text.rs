@@ -27,12 +27,12 @@ fn a_repeated_key_is_named_at_each_place() {
     assert_eq!(found.path, "limits");
     assert_eq!(
         found.message,
-        "the key `connections` stands here again, first on line 43: keep one"
+        "the key `connections` stands here again, first on line 44: keep one"
     );
     let found = faults(BASE.replace("limits:", "listen: []\nlisten: []\nlimits:"));
     let told: Vec<_> = found.iter().map(|fault| (fault.line, fault.message.as_str())).collect();
     let message = "the key `listen` stands here again, first on line 1: keep one";
-    assert_eq!(told, [(43, message), (44, message)]);
+    assert_eq!(told, [(44, message), (45, message)]);
     // A quoted key is the same key.
     fault(&changed("limits:", "§\"listen\": []\nlimits:"));
 }
@@ -102,7 +102,7 @@ fn what_is_no_text_is_refused() {
     let mut text = BASE.as_bytes().to_vec();
     text.extend_from_slice(b"# \xff\xfe");
     let found = faults(text);
-    assert_eq!((found.len(), found[0].line, found[0].column), (1, 44, 3));
+    assert_eq!((found.len(), found[0].line, found[0].column), (1, 45, 3));
     assert!(found[0].message.contains("UTF-8"));
     for (text, place) in [("a:\n\0", (2, 1)), ("a:\r\0", (2, 1)), ("a:\r\n\r\n b\0", (3, 3))] {
         let found = faults(text);

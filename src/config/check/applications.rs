@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::reference::Privacy;
+use super::reference::{Privacy, SHORTEST_SECRET};
 use super::resource_servers::{introspects, vouches};
 use super::{Check, given};
 use crate::config::document::NodeId;
@@ -313,6 +313,15 @@ impl Check<'_> {
         }
         let (node, content) = self.env_or_file(env, file, Privacy::Guarded)?;
         let secret = self.trimmed_secret(node, &content)?;
+        if secret.len() < SHORTEST_SECRET {
+            self.warn(
+                node,
+                format!(
+                    "the secret that is named here has fewer than {SHORTEST_SECRET} bytes and \
+                     might be guessed: choose a longer one"
+                ),
+            );
+        }
         Some(StoredSecret::from_plain(&secret))
     }
 

@@ -1,6 +1,7 @@
 //! Trusted token issuers: what is asked of their tokens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,17 @@ const DAY: Duration = Duration::from_secs(86400);
 const YEAR: Duration = Duration::from_secs(365 * 86400);
 /// What metrics call what has no label of its own.
 const LABELS_TAKEN: [&str; 2] = ["unknown", "other"];
+
+/// Where a prefix stands that this one begins with, or that begins with this one.
+fn alike(seen: &BTreeMap<&str, NodeId>, prefix: &str) -> Option<NodeId> {
+    let mut beginnings = (0..=prefix.len().min(MAX_PREFIX)).filter_map(|end| prefix.get(..end));
+    if let Some(node) = beginnings.find_map(|beginning| seen.get(beginning)) {
+        return Some(*node);
+    }
+    // In their order, those that begin with it follow it at once.
+    let (other, node) = seen.range::<str, _>((Bound::Included(prefix), Bound::Unbounded)).next()?;
+    other.starts_with(prefix).then_some(*node)
+}
 
 impl Check<'_> {
     /// `own` is the audience that every subject token may name.
@@ -65,11 +77,16 @@ impl Check<'_> {
         }
     }
 
-    /// Two issuers can name two people alike.
+    /// Two issuers can name two people alike: those of one prefix, and those of whom one's begins
+    /// with the other's, as an issuer chooses what follows its own.
     fn shared_subjects(&self, issuers: &[(NodeId, &RawIssuer)]) {
-        let mut seen: HashMap<&str, NodeId> = HashMap::new();
+        let mut seen: BTreeMap<&str, NodeId> = BTreeMap::new();
         for (node, issuer) in issuers {
-            if given(&issuer.enabled).is_some_and(|(_, enabled)| !enabled) {
+            let is_disabled = given(&issuer.enabled).is_some_and(|(_, enabled)| !enabled);
+            // What could not be read is not missed.
+            let is_unread =
+                issuer.subject_prefix.as_ref().is_some_and(|field| field.value.is_none());
+            if is_disabled || is_unread {
                 continue;
             }
             let prefix = given(&issuer.subject_prefix).map_or("", |(_, prefix)| prefix);
@@ -82,9 +99,18 @@ impl Check<'_> {
                          space: give each a `subject_prefix` of its own"
                     ),
                 );
-            } else {
-                seen.insert(prefix, *node);
+            } else if let Some(other) = alike(&seen, prefix) {
+                let line = self.line(other);
+                self.warn(
+                    *node,
+                    format!(
+                        "its subjects and those of the issuer on line {line} can have one name, as \
+                         the `subject_prefix` of one begins with that of the other, or one has \
+                         none: give each a `subject_prefix` that no other begins with"
+                    ),
+                );
             }
+            seen.entry(prefix).or_insert(*node);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::reference::Privacy;
+use super::reference::{Privacy, SHORTEST_SECRET};
 use super::url::is_protected;
 use super::{Check, given};
 use crate::config::document::NodeId;
@@ -83,15 +83,16 @@ impl Check<'_> {
     }
 
     fn admin_token(&self, token: &Maybe<SecretReference>) -> Option<SecretString> {
-        /// As for client secrets.
-        const SHORTEST: usize = 16;
         let (node, reference) = given(token)?;
         let (node, content) = self.secret_reference(node, reference, Privacy::Guarded)?;
         let token = self.bearer_token(node, &content)?;
-        if token.expose_secret().len() < SHORTEST {
+        if token.expose_secret().len() < SHORTEST_SECRET {
             self.warn(
                 node,
-                format!("the token that is named here has fewer than {SHORTEST} characters: choose a longer one"),
+                format!(
+                    "the token that is named here has fewer than {SHORTEST_SECRET} characters: \
+                     choose a longer one"
+                ),
             );
         }
         Some(token)

@@ -17,6 +17,8 @@ use crate::config::scalar::Text;
 const MAX_FILE: u64 = 1024 * 1024;
 /// The largest secret, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
+/// Shorter ones, in bytes, might be guessed.
+pub(super) const SHORTEST_SECRET: usize = 16;
 
 /// Who may read a file.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -107,7 +107,9 @@ impl InquiryRequest<'_> {
         }
         let form = Form::parse(self.body).ok()?;
         let is_plain = |name: &str| is_decisive(name).is_none_or(|own| own == name);
-        if !form.names().all(is_plain) || form.get("_method").is_some() {
+        // By an `access_token` it may know the caller, whatever else stands there (RFC 6750 §2.2).
+        let is_others = form.get("_method").or(form.get("access_token")).is_some();
+        if is_others || !form.names().all(is_plain) {
             return None;
         }
         let suspected = Suspected::of(form.get("token")?, keys, policy)?;
@@ -128,11 +130,11 @@ fn is_decisive(name: &str) -> Option<&'static str> {
 /// What the upstream's answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Introspection: the caller is who it says, and the token is none that counts there.
+    /// Introspection: it does not refuse the caller, and the token is none that counts there.
     Inactive,
     /// Introspection: the token counts there.
     Active,
-    /// Revocation: the caller is who it says, and the token counts no more, if it ever did.
+    /// Revocation: it does not refuse the caller, and the token counts no more, if it ever did.
     Revoked,
     /// RFC 7009 §2.2.1. Some say it of every JWT, to the right caller or to any.
     TokenUnsupported,

@@ -32,6 +32,10 @@ const WIDTH: usize = 1 << 13;
 pub struct Origin([u8; 8]);
 
 impl Origin {
+    pub const fn octets(&self) -> &[u8; 8] {
+        &self.0
+    }
+
     /// One for all who can't be told apart.
     pub const UNKNOWN: Self = Self([0; 8]);
 
@@ -96,15 +100,40 @@ impl Throttle {
         &mut self,
         limits: &GuessLimits,
         client_ids: impl IntoIterator<Item = &'a str>,
+        origin: Origin,
+        now: Duration,
+    ) -> Option<Charge> {
+        self.charge(limits, client_ids, origin, now, true)
+    }
+
+    /// As [`Throttle::take`], for what was right before: it is held to what is tried from its own
+    /// address, and not to what is tried in its name from elsewhere.
+    pub fn take_known<'a>(
+        &mut self,
+        limits: &GuessLimits,
+        client_ids: impl IntoIterator<Item = &'a str>,
+        origin: Origin,
+        now: Duration,
+    ) -> Option<Charge> {
+        self.charge(limits, client_ids, origin, now, false)
+    }
+
+    fn charge<'a>(
+        &mut self,
+        limits: &GuessLimits,
+        client_ids: impl IntoIterator<Item = &'a str>,
         Origin(origin): Origin,
         now: Duration,
+        from_wherever: bool,
     ) -> Option<Charge> {
         let mut ids: Vec<String> = client_ids.into_iter().map(folded).collect();
         ids.sort_unstable();
         ids.dedup();
         let mut counts = vec![self.count(Kind::Address, &origin, limits.address)];
         for id in ids {
-            counts.push(self.count(Kind::Client, id.as_bytes(), limits.client));
+            if from_wherever {
+                counts.push(self.count(Kind::Client, id.as_bytes(), limits.client));
+            }
             let both = [&origin[..], id.as_bytes()].concat();
             counts.push(self.count(Kind::ClientAndAddress, &both, limits.client_and_address));
         }

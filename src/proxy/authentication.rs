@@ -59,7 +59,9 @@ impl Authentication {
         let guess = calling.guess(config);
         match config.policy.client_check(credentials)? {
             ClientCheck::Own(check) => {
-                let verdict = self.verdicts.of(&check, &self.guesses, guess).await?;
+                // The other half is for those that are known.
+                let most = (config.limits.requests / 2).max(1);
+                let verdict = self.verdicts.of(&check, &self.guesses, guess, most).await?;
                 Ok(check.conclude(verdict)?)
             }
             ClientCheck::Upstream(check) => {

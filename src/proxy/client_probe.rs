@@ -29,7 +29,7 @@ use crate::telemetry::metrics::{Metrics, ProbeOutcome};
 const CAPACITY: u64 = 10_000;
 /// The longest that one attempt takes.
 const LONGEST: Duration = Duration::from_secs(10);
-/// How many callers are tried at a time.
+/// How many callers are tried at a time, of those that were right before and of all others.
 const TURNS: usize = 64;
 /// How long a caller waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -130,7 +130,9 @@ pub struct ClientProbe {
     trials: Cache<usize, Trial>,
     /// Clients whose every secret is taken for right, as some take those of public clients.
     unprovable: Cache<[u8; 32], ()>,
-    turns: Semaphore,
+    known: Semaphore,
+    /// Of those that were never right: the others do not wait behind them.
+    strangers: Semaphore,
 }
 
 impl ClientProbe {
@@ -157,16 +159,59 @@ impl ClientProbe {
             right: cache(belief.right),
             trials: Cache::builder().max_capacity(CAPACITY).time_to_live(belief.trial).build(),
             unprovable: cache(belief.trial),
-            turns: Semaphore::new(TURNS),
+            known: Semaphore::new(TURNS),
+            strangers: Semaphore::new(TURNS),
         }
     }
 
     /// Whether the upstream knows these credentials. Callers with the same ones share one attempt.
     pub async fn of(&self, attempt: &Attempt, guess: Guess<'_>) -> Result<Vouched, Unvouched> {
+        self.of_caller(attempt, guess, None).await
+    }
+
+    /// As [`ClientProbe::of`], of a caller that has just come to the endpoint for `purpose`: that one
+    /// is asked first, as it may be the only one that the upstream lets the client use.
+    pub async fn of_caller(
+        &self,
+        attempt: &Attempt,
+        guess: Guess<'_>,
+        purpose: Option<Purpose>,
+    ) -> Result<Vouched, Unvouched> {
         let key = self.guesses.key.tag(&attempt.binding());
+        let admitted = self.guesses.admit(guess, [attempt.unverified_client_id()], key);
+        let admitted = admitted.map_err(|_| Unvouched::Throttled)?;
         // Wrong ones are not remembered. They are for an attacker to choose, and would push out the
         // others.
-        self.right.try_get_with(key, self.probe(attempt, guess, key)).await.map_err(|why| *why)
+        let result = match self.right.get(&key).await {
+            Some(vouched) => Ok(vouched),
+            None => self.ask(attempt, admitted.was_right(), purpose, key).await,
+        };
+        let shown = match &result {
+            Ok(_) => Shown::Right,
+            Err(Unvouched::Wrong | Unvouched::Refused | Unvouched::Unprovable) => Shown::Wrong,
+            Err(Unvouched::Silent | Unvouched::Open | Unvouched::Throttled) => Shown::Nothing,
+        };
+        self.guesses.conclude(admitted, shown);
+        result
+    }
+
+    /// At either endpoint what is right is right. What is not may be at the other one, so that only
+    /// those who would ask the same one first share an attempt.
+    async fn ask(
+        &self,
+        attempt: &Attempt,
+        is_known: bool,
+        purpose: Option<Purpose>,
+        key: [u8; 32],
+    ) -> Result<Vouched, Unvouched> {
+        let first = [purpose.map_or(0, |purpose| purpose as u8 + 1)];
+        let shared = self.guesses.key.tag(&[&key[..], &first].concat());
+        let asked = async {
+            let vouched = self.probe(attempt, is_known, purpose).await?;
+            self.right.insert(key, vouched.clone()).await;
+            Ok(vouched)
+        };
+        self.right.try_get_with(shared, asked).await.map_err(|why: Arc<Unvouched>| *why)
     }
 
     /// Tries at every endpoint a client that nobody has registered, unless that was done a while ago.
@@ -196,34 +241,38 @@ impl ClientProbe {
     async fn probe(
         &self,
         attempt: &Attempt,
-        guess: Guess<'_>,
-        tag: [u8; 32],
+        is_known: bool,
+        purpose: Option<Purpose>,
     ) -> Result<Vouched, Unvouched> {
-        let admitted = self.guesses.admit(guess, [attempt.unverified_client_id()], tag);
-        let admitted = admitted.map_err(|_| Unvouched::Throttled)?;
-        let result = match timeout(PATIENCE, self.turns.acquire()).await {
-            Ok(Ok(_turn)) => self.judge(attempt).await,
+        let turns = if is_known { &self.known } else { &self.strangers };
+        let result = match timeout(PATIENCE, turns.acquire()).await {
+            Ok(Ok(_turn)) => self.judge(attempt, purpose).await,
             Ok(Err(_)) | Err(_) => Err(Unvouched::Silent),
         };
-        let (shown, outcome) = match &result {
-            Ok(_) => (Shown::Right, ProbeOutcome::Accepted),
-            Err(Unvouched::Wrong) => (Shown::Wrong, ProbeOutcome::Rejected),
-            Err(Unvouched::Refused | Unvouched::Unprovable) => {
-                (Shown::Wrong, ProbeOutcome::Unclear)
-            }
-            Err(Unvouched::Silent | Unvouched::Open | Unvouched::Throttled) => {
-                (Shown::Nothing, ProbeOutcome::Unclear)
-            }
-        };
-        self.guesses.conclude(admitted, shown);
-        self.metrics.client_probe(outcome);
+        self.metrics.client_probe(match &result {
+            Ok(_) => ProbeOutcome::Accepted,
+            Err(Unvouched::Wrong) => ProbeOutcome::Rejected,
+            Err(
+                Unvouched::Refused
+                | Unvouched::Unprovable
+                | Unvouched::Silent
+                | Unvouched::Open
+                | Unvouched::Throttled,
+            ) => ProbeOutcome::Unclear,
+        });
         result
     }
 
-    /// At the first endpoint that there is, and that is good for it.
-    async fn judge(&self, attempt: &Attempt) -> Result<Vouched, Unvouched> {
+    /// At the first endpoint that there is, and that is good for it: the one for `purpose` first.
+    async fn judge(
+        &self,
+        attempt: &Attempt,
+        purpose: Option<Purpose>,
+    ) -> Result<Vouched, Unvouched> {
         let mut why = Unvouched::Silent;
-        for (place, endpoint) in self.endpoints.iter().enumerate() {
+        let mut endpoints: Vec<_> = self.endpoints.iter().enumerate().collect();
+        endpoints.sort_by_key(|(_, endpoint)| Some(endpoint.purpose) != purpose);
+        for (place, endpoint) in endpoints {
             match self.trial(place, endpoint).await? {
                 Trial::Passed => {}
                 Trial::Failed => {

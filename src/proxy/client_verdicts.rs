@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::guesses::{Guess, Guesses, Shown};
+use crate::count::Count;
 use crate::exchange::client::{SecretCheck, Verdict};
 use crate::exchange::error::{Failure, Refusal};
 
@@ -18,15 +19,23 @@ const CAPACITY: u64 = 10_000;
 /// How long a caller waits for its turn to be compared.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many callers that were never right before may wait for it. More of them would wait in vain.
+const QUEUE: usize = 200;
+
 /// Runs secret checks: costly ones off the request threads, a few at a time, and not again while
 /// their verdict is remembered. Only right secrets are remembered: wrong ones are for an attacker
 /// to choose, and would push out the others.
 #[derive(Debug)]
 pub struct ClientVerdicts {
     right: Cache<[u8; 32], Verdict>,
-    turns: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+    /// Of those that were never right: anybody can be as many of them as they like. They keep no more
+    /// than half of the machine busy, and those that are known do not wait behind them.
+    strangers: Arc<Semaphore>,
+    queue: Count,
 }
 
+#[derive(Clone, Copy)]
 enum NotRight {
     Verdict(Verdict),
     Refusal(Refusal),
@@ -37,66 +46,72 @@ impl Default for ClientVerdicts {
         let turns = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             right: Cache::builder().max_capacity(CAPACITY).time_to_live(KEPT).build(),
-            turns: Arc::new(Semaphore::new(turns)),
+            known: Arc::new(Semaphore::new(turns)),
+            strangers: Arc::new(Semaphore::new((turns / 2).max(1))),
+            queue: Count::default(),
         }
     }
 }
 
 impl ClientVerdicts {
     /// The verdict on `check`, unless too much was guessed. Callers with the same credentials share
-    /// one comparison.
+    /// one comparison. Of callers that were never right, `most` wait at a time.
     pub async fn of(
         &self,
         check: &SecretCheck,
         guesses: &Guesses,
         guess: Guess<'_>,
+        most: usize,
     ) -> Result<Verdict, Refusal> {
         if !check.has_secret() {
             return Ok(check.run());
         }
         let key = guesses.key.tag(&check.binding());
-        if !check.is_costly() {
-            let admitted = guesses.admit(guess, check.unverified_client_ids(), key)?;
-            let verdict = check.run();
-            guesses.conclude(admitted, shown(verdict));
-            return Ok(verdict);
-        }
-        let compared = self.compare(check, guesses, guess, key);
-        match self.right.try_get_with(key, compared).await {
-            Ok(verdict) => Ok(verdict),
-            Err(not_right) => match *not_right {
-                NotRight::Verdict(verdict) => Ok(verdict),
-                NotRight::Refusal(refusal) => Err(refusal),
-            },
-        }
+        let admitted = guesses.admit(guess, check.unverified_client_ids(), key)?;
+        let compared = if check.is_costly() {
+            let is_known = admitted.was_right();
+            let compared = self.compare(check, is_known, most);
+            self.right.try_get_with(key, compared).await.map_err(|not_right| *not_right)
+        } else {
+            Ok(check.run())
+        };
+        let (shown, result) = match compared {
+            Ok(verdict) | Err(NotRight::Verdict(verdict)) => (shown(verdict), Ok(verdict)),
+            Err(NotRight::Refusal(refusal)) => (Shown::Nothing, Err(refusal)),
+        };
+        guesses.conclude(admitted, shown);
+        result
     }
 
     async fn compare(
         &self,
         check: &SecretCheck,
-        guesses: &Guesses,
-        guess: Guess<'_>,
-        key: [u8; 32],
+        is_known: bool,
+        most: usize,
     ) -> Result<Verdict, NotRight> {
-        let admitted = guesses.admit(guess, check.unverified_client_ids(), key);
-        let admitted = admitted.map_err(|error| NotRight::Refusal(error.into()))?;
-        match self.run(check.clone()).await {
-            Ok(verdict) => {
-                guesses.conclude(admitted, shown(verdict));
-                if verdict.is_right() { Ok(verdict) } else { Err(NotRight::Verdict(verdict)) }
-            }
-            Err(failure) => {
-                guesses.conclude(admitted, Shown::Nothing);
-                Err(NotRight::Refusal(failure.into()))
-            }
-        }
+        let verdict = self.run(check.clone(), is_known, most).await;
+        let verdict = verdict.map_err(|failure| NotRight::Refusal(failure.into()))?;
+        if verdict.is_right() { Ok(verdict) } else { Err(NotRight::Verdict(verdict)) }
     }
 
-    async fn run(&self, check: SecretCheck) -> Result<Verdict, Failure> {
-        let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned())
-            .await
-            .map_err(|_| Failure::Overloaded)?
-            .map_err(|_| Failure::Internal)?;
+    async fn run(
+        &self,
+        check: SecretCheck,
+        is_known: bool,
+        most: usize,
+    ) -> Result<Verdict, Failure> {
+        let turns = if is_known { &self.known } else { &self.strangers };
+        let turn = {
+            let _queued = if is_known {
+                None
+            } else {
+                Some(self.queue.enter(most.min(QUEUE)).ok_or(Failure::Overloaded)?)
+            };
+            timeout(PATIENCE, Arc::clone(turns).acquire_owned())
+                .await
+                .map_err(|_| Failure::Overloaded)?
+                .map_err(|_| Failure::Internal)?
+        };
         // The turn goes with the work: a caller that leaves does not let another one in early.
         let compared = tokio::task::spawn_blocking(move || {
             let verdict = check.run();

@@ -143,8 +143,10 @@ struct Case<'a> {
 /// What a probe says of the caller.
 enum Probed {
     Right,
-    /// Nothing, so that the upstream's answer stands.
+    /// Nothing, and nothing can be learnt by it.
     Unclear,
+    /// Nothing for now.
+    Silent,
 }
 
 impl Case<'_> {
@@ -164,10 +166,15 @@ impl Case<'_> {
                 let Some(client_id) = self.caller_with_secret() else {
                     return Ok(Ending::UPSTREAMS);
                 };
-                Ok(match self.look(&client_id).await? {
-                    Ok(shown) => Ending::noted(Given::Shown(shown), Ok(())),
-                    Err(_) => Ending::UPSTREAMS,
-                })
+                // Nobody is asked about a caller who would be shown nothing.
+                let Ok(shown) = self.look(&client_id).await? else {
+                    return Ok(Ending::UPSTREAMS);
+                };
+                if !self.is_believed().await? {
+                    return Ok(Ending::UPSTREAMS);
+                }
+                self.record.note_client(&client_id, &self.config.policy);
+                Ok(Ending::noted(Given::Shown(shown), Ok(())))
             }
             Said::TokenUnsupported => {
                 let Some(client_id) = self.caller_with_secret() else {
@@ -175,7 +182,7 @@ impl Case<'_> {
                 };
                 match self.probe().await? {
                     Probed::Right => self.show(&client_id).await,
-                    Probed::Unclear => Ok(Ending::UPSTREAMS),
+                    Probed::Unclear | Probed::Silent => Ok(Ending::UPSTREAMS),
                 }
             }
             Said::NoEndpoint => {
@@ -193,14 +200,21 @@ impl Case<'_> {
             Said::Down => Err(Failure::CallerUnproven.into()),
             Said::Other | Said::Active | Said::Inactive => Ok(Ending::UPSTREAMS),
             Said::Revoked => {
-                let caller = self.caller.as_ref();
-                let policy = &self.config.policy;
-                let client_id = caller.and_then(|caller| caller.with_secret_or_public(policy));
-                let Some(client_id) = client_id.map(str::to_owned) else {
+                let Some(caller) = self.caller.clone() else { return Ok(Ending::UPSTREAMS) };
+                let Some(client_id) = caller.with_secret_or_public(&self.config.policy) else {
                     return Ok(Ending::UPSTREAMS);
                 };
-                let noted = self.end(&client_id).await?;
-                Ok(Ending::noted(Given::Upstreams, noted))
+                // Where there is no secret there is nothing to try.
+                if caller.has_secret {
+                    // Nobody is asked about a caller who would end nothing.
+                    if let Err(reason) = self.endable(client_id).await? {
+                        return Ok(Ending::noted(Given::Upstreams, Err(reason)));
+                    }
+                    if !self.is_believed().await? {
+                        return Ok(Ending::UPSTREAMS);
+                    }
+                }
+                self.end(client_id, Given::Upstreams).await
             }
             Said::TokenUnsupported => {
                 let Some(caller) = self.caller.clone() else { return Ok(Ending::UPSTREAMS) };
@@ -208,16 +222,14 @@ impl Case<'_> {
                     return Ok(Ending::UPSTREAMS);
                 };
                 // Where there is no secret there is nothing to try.
-                if caller.has_secret && matches!(self.probe().await?, Probed::Unclear) {
+                if caller.has_secret && !matches!(self.probe().await?, Probed::Right) {
                     return Ok(Ending::UPSTREAMS);
                 }
-                let noted = self.end(client_id).await?;
-                Ok(Ending::noted(Given::Revoked, noted))
+                self.end(client_id, Given::Revoked).await
             }
             Said::NoEndpoint => {
                 let client_id = self.authenticate().await?;
-                let noted = self.end(&client_id).await?;
-                Ok(Ending::noted(Given::Revoked, noted))
+                self.end(&client_id, Given::Revoked).await
             }
         }
     }
@@ -231,12 +243,28 @@ impl Case<'_> {
     async fn probe(&self) -> Result<Probed, Refusal> {
         let credentials = self.credentials.as_ref().map_err(|error| *error)?;
         let Some(attempt) = Attempt::of(credentials) else { return Ok(Probed::Unclear) };
-        match self.probe.of(&attempt, self.calling.guess(self.config)).await {
+        match self
+            .probe
+            .of_caller(&attempt, self.calling.guess(self.config), Some(self.purpose))
+            .await
+        {
             Ok(_) => Ok(Probed::Right),
             Err(why @ (Unvouched::Wrong | Unvouched::Throttled)) => Err(why.into()),
-            Err(
-                Unvouched::Refused | Unvouched::Unprovable | Unvouched::Silent | Unvouched::Open,
-            ) => Ok(Probed::Unclear),
+            Err(Unvouched::Refused | Unvouched::Unprovable | Unvouched::Open) => {
+                Ok(Probed::Unclear)
+            }
+            Err(Unvouched::Silent) => Ok(Probed::Silent),
+        }
+    }
+
+    /// Whether a 200 of the upstream says who calls: some say it to any secret, and some know the
+    /// caller by something else of the request. Where that can't be learnt for now, nobody is told
+    /// that a token is over which is not.
+    async fn is_believed(&self) -> Result<bool, Refusal> {
+        match self.probe().await? {
+            Probed::Right => Ok(true),
+            Probed::Unclear => Ok(false),
+            Probed::Silent => Err(Failure::CallerUnproven.into()),
         }
     }
 
@@ -250,6 +278,7 @@ impl Case<'_> {
 
     /// What this client gets of the token, where we alone answer.
     async fn show(&mut self, client_id: &str) -> Result<Ending, Refusal> {
+        self.record.note_client(client_id, &self.config.policy);
         Ok(match self.look(client_id).await? {
             Ok(shown) => Ending::noted(Given::Shown(shown), Ok(())),
             Err(why) => self.hidden(why),
@@ -270,7 +299,6 @@ impl Case<'_> {
         client_id: &str,
     ) -> Result<Result<Map<String, Value>, Inactive>, StoreError> {
         let policy = &self.config.policy;
-        self.record.note_client(client_id, policy);
         let token = match self.token().await? {
             Ok(token) => token,
             Err(why) => return Ok(Err(why)),
@@ -282,20 +310,14 @@ impl Case<'_> {
     }
 
     /// Ends the token, where it is this client's. What is kept of that is durable.
-    async fn end(&mut self, client_id: &str) -> Result<Result<(), Reason>, StoreError> {
+    async fn end(&mut self, client_id: &str, given: Given) -> Result<Ending, Refusal> {
         self.record.note_client(client_id, &self.config.policy);
-        let token = match self.token().await? {
+        let token = match self.endable(client_id).await? {
             Ok(token) => token,
-            Err(why) => return Ok(Err(self.reason(why))),
+            Err(reason) => return Ok(Ending::noted(given, Err(reason))),
         };
-        if token.client_id() != client_id {
-            return Ok(Err(Reason::RefreshOtherClient));
-        }
         let store = self.shared.store.get()?;
         match &token {
-            Owned::Access(token) if token.is_expired(clock::now()) => {
-                return Ok(Err(Reason::Expired));
-            }
             Owned::Access(token) => {
                 store.revoke_access_token(token.jwt_id(), token.expires_at).await?;
             }
@@ -303,7 +325,22 @@ impl Case<'_> {
             // was over already ends once more, for those of its access tokens that still live.
             Owned::Refresh(_, family) => store.end_family(family.id, End::Revoked).await?,
         }
-        Ok(Ok(()))
+        Ok(Ending::noted(given, Ok(())))
+    }
+
+    /// The token, where it is this client's and there is something to end.
+    async fn endable(&mut self, client_id: &str) -> Result<Result<Owned, Reason>, StoreError> {
+        let token = match self.token().await? {
+            Ok(token) => token,
+            Err(why) => return Ok(Err(self.reason(why))),
+        };
+        if token.client_id() != client_id {
+            return Ok(Err(Reason::RefreshOtherClient));
+        }
+        if matches!(&token, Owned::Access(token) if token.is_expired(clock::now())) {
+            return Ok(Err(Reason::Expired));
+        }
+        Ok(Ok(token))
     }
 
     /// The token, if it is ours beyond doubt.

@@ -1,4 +1,5 @@
-//! Callers whose credentials are tried at the upstream, because it says nothing of a token of ours.
+//! Callers whose credentials are tried at the upstream, before a token of ours is shown to them or
+//! ends at their wish.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use crate::inquiry_support::{
-    Estate, INTROSPECT, ITS_INACTIVE, ITS_UNSUPPORTED, Idp, REVOKE, Says, assert_hidden,
-    assert_its_own, assert_ours, basic, credentials, its_secret, parameters,
+    Estate, INTROSPECT, ITS_INACTIVE, ITS_REFUSAL, ITS_UNSUPPORTED, Idp, REVOKE, Says,
+    assert_hidden, assert_its_own, assert_ours, basic, credentials, its_secret, parameters,
 };
 use crate::support::{Recorded, install_crypto, response};
 
@@ -141,6 +142,8 @@ async fn an_upstream_that_takes_any_secret_proves_nothing() {
     assert_eq!(estate.probes("accepted").await, 0);
     estate.idp.says(Says::NoJwts);
     assert_its_own(&ask(INTROSPECT).await, 400, ITS_UNSUPPORTED);
+    // Nothing has ended, as one is told that has not found out about it.
+    let estate = estate.restart().await;
     assert!(estate.is_active("portal", &tokens.access).await);
 }
 
@@ -194,18 +197,23 @@ async fn what_is_neither_yes_nor_no_is_no_yes() {
     assert_eq!(estate.introspect("portal", &access).await.json()["active"], true);
 }
 
+/// Many let every client revoke, and only some introspect.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_introspection_is_missing_upstream_revocation_is_tried() {
-    let estate = Estate::start().await;
-    let tokens = estate.exchange("portal", "").await;
-    estate.idp.says(Says::Nowhere { status: "404 Not Found", path: INTROSPECT });
-    let response = estate.revoke("portal", &tokens.access).await;
-    assert_ours(&response, 200);
-    let asked: Vec<_> =
-        estate.idp.upstream.requests().iter().map(|one| one.target().to_owned()).collect();
-    // What came; somebody unknown and the caller at the one; the same, and a wrong secret, at the other.
-    assert_eq!(asked, [REVOKE, INTROSPECT, INTROSPECT, REVOKE, REVOKE, REVOKE]);
-    assert!(!estate.is_active("portal", &tokens.access).await);
+async fn a_caller_is_tried_at_the_endpoint_that_it_came_to() {
+    for status in ["404 Not Found", "401 Unauthorized", "403 Forbidden"] {
+        let estate = Estate::start().await;
+        let tokens = estate.exchange("portal", "").await;
+        estate.idp.says(Says::Nowhere { status, path: INTROSPECT });
+        let wrong = estate.ask(REVOKE, &basic("portal", "wrong"), &tokens.access).await;
+        assert_its_own(&wrong, 401, ITS_REFUSAL);
+        assert_ours(&estate.revoke("portal", &tokens.access).await, 200);
+        let asked: Vec<_> =
+            estate.idp.upstream.requests().iter().map(|one| one.target().to_owned()).collect();
+        // What came, twice; somebody unknown, the caller, and a wrong secret.
+        assert_eq!(asked, [REVOKE; 5], "{status}");
+        estate.idp.says(Says::Usual);
+        assert!(!estate.is_active("portal", &tokens.access).await, "{status}");
+    }
 }
 
 /// A probe by itself, with other times.

@@ -96,6 +96,15 @@ async fn each_decision_is_one_audit_event() {
     estate.idp.says(Says::NoJwtsToAnybody);
     let event = last(&estate.ask(INTROSPECT, &basic("portal", "x"), &tokens.access).await);
     assert_eq!(tell(&event), ["introspection", "denied", "client_secret_wrong", "unknown", "INFO"]);
+    // Its 200 alone is no word on whoever asks.
+    let welcome = crate::support::response("200 OK", &[], ITS_INACTIVE);
+    estate.idp.says(Says::Exactly(welcome.clone()));
+    let event = last(&estate.ask(INTROSPECT, &basic("portal", "x"), &tokens.access).await);
+    assert_eq!(tell(&event), ["introspection", "denied", "client_secret_wrong", "unknown", "INFO"]);
+    assert_eq!((&event["issuer"], &event["jti"]), (&json!("partner"), &jti));
+    estate.idp.says(Says::Both(welcome, Vec::new()));
+    let event = last(&estate.revoke("vault", &opaque).await);
+    assert_eq!(tell(&event), ["revocation", "failed", "upstream_unavailable", "unknown", "WARN"]);
     estate.idp.says(Says::Both(Vec::new(), Vec::new()));
     let event = last(&estate.introspect("portal", &tokens.access).await);
     assert_eq!(
@@ -109,7 +118,7 @@ async fn each_decision_is_one_audit_event() {
     assert_eq!(tell(&event), ["revocation", "denied", "refresh_other_client", "unknown", "WARN"]);
     assert_eq!(event["family"], json!(family));
     let event = last(&estate.revoke("portal", &with_another_bit(tokens.refresh())).await);
-    assert_eq!(tell(&event), ["revocation", "denied", "refresh_unknown", "Portal", "INFO"]);
+    assert_eq!(tell(&event), ["revocation", "denied", "refresh_unknown", "unknown", "INFO"]);
     assert_eq!(event.get("family"), None);
     let event = last(&estate.revoke("portal", &tokens.access).await);
     assert_eq!(tell(&event), ["revocation", "granted", "none", "Portal", "INFO"]);
@@ -283,6 +292,7 @@ async fn inquire(
         token_endpoint,
         store: slot,
         forwarded: cambio::count::Count::default(),
+        uploads: cambio::proxy::uploads::Uploads::default(),
         is_stopping: AtomicBool::new(false),
     };
     let inquiries = Inquiries::new(config, &shared).unwrap();
@@ -354,7 +364,7 @@ async fn a_store_that_fails_is_neither_active_nor_inactive_nor_revoked() {
         (Purpose::Revocation, "end_family", &refresh),
     ];
     for (purpose, at, token) in cases {
-        for says in [Says::Usual, Says::Both(active.clone(), active.clone())] {
+        for says in [Says::Usual, Says::Exactly(active.clone())] {
             idp.says(says);
             for store in [failing(at), None] {
                 let answer = inquire(&config, store, purpose, token).await;

@@ -34,6 +34,9 @@ pub fn its_secret(client_id: &str) -> String {
     format!("{client_id}-secret-at-the-idp")
 }
 
+/// Another secret of every client at the identity provider, which can be read in two ways.
+pub const CODED_SECRET: &str = "%41+b";
+
 /// A client's secret in our configuration.
 pub fn our_secret(client_id: &str) -> String {
     format!("{client_id}-secret-in-our-file")
@@ -52,13 +55,17 @@ pub enum Says {
     Open,
     /// It looks at no JWT, and takes every secret of this client for right.
     OpenTo(&'static str),
+    /// It takes every secret for right, and knows no token of ours.
+    Welcoming,
+    /// As usual, but it takes every secret of this client for right.
+    WelcomingTo(&'static str),
     /// There is no such endpoint, with this status. At the path of the other, it is [`Says::NoJwts`].
     Nowhere { status: &'static str, path: &'static str },
-    /// This, as it stands; to a request without a JWT, as usual.
+    /// This, as it stands, to a request about a token of ours; to another one, as usual.
     Exactly(Vec<u8>),
     /// This to a right secret, and that to a wrong one.
     Secrets { right: Vec<u8>, wrong: Vec<u8> },
-    /// This, as it stands, to a request with a JWT; and that, to one without.
+    /// This, as it stands, to a request about a token of ours; and that, to another one.
     Both(Vec<u8>, Vec<u8>),
 }
 
@@ -86,6 +93,14 @@ impl Idp {
         let is_of = |request: &Recorded| request.target().split('?').next() == Some(path);
         self.upstream.requests().into_iter().filter(is_of).collect()
     }
+
+    /// What reached it of clients, without what Cambio asks it about them.
+    pub fn passed(&self) -> Vec<Recorded> {
+        let is_own = |request: &Recorded| {
+            request.header("user-agent").is_some_and(|agent| agent.starts_with("cambio/"))
+        };
+        self.upstream.requests().into_iter().filter(|request| !is_own(request)).collect()
+    }
 }
 
 /// The parameters of a form.
@@ -111,11 +126,14 @@ pub fn credentials(request: &Recorded) -> Option<(String, String)> {
 pub fn answer(says: &Says, request: &Recorded) -> Vec<u8> {
     const JSON: (&str, &str) = ("Content-Type", "application/json");
     let is_introspection = request.target().starts_with(INTROSPECT);
-    let is_jwt = parameters(&request.body).get("token").is_some_and(|t| t.contains('.'));
+    let token = parameters(&request.body).remove("token").unwrap_or_default();
+    let is_jwt = token.contains('.');
+    let is_ours = is_jwt || token.starts_with("cambio_");
     let is_right = credentials(request).is_some_and(|(id, secret)| {
         let is_public = id == "phone" && !is_introspection;
-        let is_open = matches!(says, Says::OpenTo(open) if *open == id);
-        secret == its_secret(&id) || is_public && secret.is_empty() || is_open
+        let is_open = matches!(says, Says::OpenTo(open) | Says::WelcomingTo(open) if *open == id);
+        let is_its_own = secret == its_secret(&id) || secret == CODED_SECRET;
+        is_its_own || is_public && secret.is_empty() || is_open
     });
     let marked = |status, body| response(status, &[JSON, ("X-IdP", "yes")], body);
     let unsupported = || marked("400 Bad Request", ITS_UNSUPPORTED);
@@ -135,14 +153,15 @@ pub fn answer(says: &Says, request: &Recorded) -> Vec<u8> {
         Says::NoJwts | Says::OpenTo(_) | Says::Nowhere { .. } if is_jwt && is_right => {
             unsupported()
         }
-        Says::Open => welcome(),
+        Says::Open | Says::Welcoming => welcome(),
         Says::Secrets { right, .. } if is_right => right.clone(),
         Says::Secrets { wrong, .. } => wrong.clone(),
-        Says::Exactly(answer) | Says::Both(answer, _) if is_jwt => answer.clone(),
+        Says::Exactly(answer) | Says::Both(answer, _) if is_ours => answer.clone(),
         Says::Both(_, answer) => answer.clone(),
         Says::Usual
         | Says::NoJwts
         | Says::OpenTo(_)
+        | Says::WelcomingTo(_)
         | Says::NoJwtsToAnybody
         | Says::Exactly(_)
         | Says::Nowhere { .. } => usual(),

@@ -13,8 +13,10 @@ use tokio::task::{JoinSet, yield_now};
 
 use crate::process::unheard;
 use crate::random::{Random, setting};
-use crate::refresh_support::{Client, furnished, lines, refresh_token, stand_in, subject_token};
-use crate::support::{Connection, PATIENCE, Response, Upstream, write};
+use crate::refresh_support::{
+    Client, furnished, lines, refresh_token, stand_in, subject_token, upstream,
+};
+use crate::support::{Connection, PATIENCE, Response, write};
 
 /// Who refresh without a pause, each their own family.
 const WALKERS: usize = 24;
@@ -292,7 +294,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let kills = setting("CAMBIO_KILLS", 80);
     let mut random = Random(seed);
     let (issuer, once) = (stand_in().await, stand_in().await);
-    let upstream = Upstream::start().await;
+    let upstream = upstream().await;
     let folder = furnished(&issuer, &once);
     let config = write(folder.path(), &upstream.url(), &lines(&issuer, &once));
     let subject: Arc<str> = subject_token(&issuer, |_| {}).into();

@@ -15,6 +15,7 @@ use cambio::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::inquiry_support::{INTROSPECT, REVOKE, credentials};
 use crate::support::{
     Cambio, Connection, Response, Upstream, folder, get, install_crypto, load, post, response,
     write_private,
@@ -24,7 +25,7 @@ pub const ALIAS: &str = "https://partner.example/our-name";
 pub const API: &str = "https://api.example.com";
 pub const SECRET: &str = "portal-secret-of-many-bytes";
 pub const OTHER_SECRET: &str = "the-secret-of-another-application";
-/// What the upstream answers to whatever reaches it.
+/// What the upstream answers to whatever reaches it, but for inquiries about tokens.
 pub const UPSTREAMS: &[u8] = br#"{"access_token":"theirs","refresh_token":"theirs-too"}"#;
 
 /// Issuers and applications. `once` has an issuer whose tokens come once only.
@@ -138,7 +139,7 @@ impl Client {
 
     /// The revocation of a token.
     pub fn revoke(self, token: &str) -> Vec<u8> {
-        post("/oauth2/revoke", &self.field(), &format!("token={token}"))
+        post(REVOKE, &self.field(), &format!("token={token}"))
     }
 
     /// An exchange of this subject token.
@@ -184,6 +185,27 @@ pub fn refused(response: &Response, error: &str) {
     assert!(response.header("cambio-decision").is_some());
 }
 
+/// An upstream that has our secrets, too, and knows no token of ours.
+pub async fn upstream() -> Upstream {
+    const JSON: (&str, &str) = ("Content-Type", "application/json");
+    Upstream::answering(|request| {
+        if ![INTROSPECT, REVOKE].contains(&request.target()) {
+            return response("200 OK", &[JSON], UPSTREAMS);
+        }
+        let is_right = credentials(request).is_some_and(|(id, secret)| match id.as_str() {
+            "portal" => secret == SECRET,
+            "other" | "stateless" => secret == OTHER_SECRET,
+            _ => false,
+        });
+        if is_right {
+            response("200 OK", &[JSON], br#"{"active":false}"#)
+        } else {
+            response("401 Unauthorized", &[JSON], br#"{"error":"invalid_client"}"#)
+        }
+    })
+    .await
+}
+
 /// Issuers, an upstream, and Cambio between them.
 pub struct Estate {
     pub issuer: StandInIssuer,
@@ -202,10 +224,7 @@ impl Estate {
     /// With a configuration that is changed.
     pub async fn with(change: impl FnOnce(String) -> String) -> Self {
         let (issuer, once) = (stand_in().await, stand_in().await);
-        let upstream = Upstream::answering(|_| {
-            response("200 OK", &[("Content-Type", "application/json")], UPSTREAMS)
-        })
-        .await;
+        let upstream = upstream().await;
         let lines = change(lines(&issuer, &once));
         let folder = furnished(&issuer, &once);
         let config = load(folder.path(), &upstream.url(), &lines);

@@ -105,7 +105,7 @@ async fn the_request_goes_upstream_as_it_came() {
     assert_done(&connection.receive().await.unwrap());
     // The connection serves on.
     assert_done(&connection.request(post(REVOKE, &authorization, &body)).await);
-    let asked = estate.idp.upstream.requests();
+    let asked = estate.idp.passed();
     assert_eq!(asked.len(), 2);
     let seen = &asked[0];
     assert_eq!((seen.method(), seen.target()), ("POST", target.as_str()));
@@ -172,6 +172,7 @@ async fn whom_the_upstream_does_not_vouch_for_revokes_nothing() {
         (basic("po%72tal", "x"), ""),
         (right.clone(), "&client%5Fid[]=plain"),
         (right.clone(), "&_method=OPTIONS"),
+        (right.clone(), "&access_token=x"),
     ] {
         for token in [&tokens.access, tokens.refresh()] {
             let token = format!("{token}{more}");

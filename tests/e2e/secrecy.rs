@@ -1,6 +1,8 @@
 //! What the real binary says at its most talkative: no token, no secret, no credential.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,10 +13,11 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::timeout;
 
+use crate::inquiry_support::credentials;
 use crate::process::command;
 use crate::scan::secrets_in;
 use crate::support::{
-    Connection, PATIENCE, Upstream, folder, get, install_crypto, post, response, write,
+    Connection, PATIENCE, Recorded, Upstream, folder, get, install_crypto, post, response, write,
     write_private,
 };
 
@@ -51,6 +54,11 @@ async fn exchange_as(client_id: &str, address: SocketAddr, secret: &str, token: 
     Connection::open(address).await.request(request).await.json()
 }
 
+/// Whether the upstream knows the caller.
+fn is_its_client(request: &Recorded) -> bool {
+    credentials(request).is_some_and(|(_, secret)| secret == "canary-secret-at-the-upstream")
+}
+
 fn holds_jwt(body: &[u8]) -> bool {
     body.windows(3).any(|window| window == b"eyJ")
 }
@@ -73,11 +81,18 @@ async fn inquire(address: SocketAddr, token: &str) {
 async fn nothing_secret_is_ever_said() {
     install_crypto();
     let issuer = StandInIssuer::start(&[Algorithm::RS256]).await.unwrap();
-    let upstream = Upstream::answering(|request| match request.target() {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let has_opened = Arc::clone(&is_open);
+    let upstream = Upstream::answering(move |request| match request.target() {
         "/broken" => b"HTTP/1.1 canary-body\r\n\r\n".to_vec(),
         "/gone" => Vec::new(),
         "/oauth2/introspect" if request.header("dpop").is_some() => Vec::new(),
-        // It looks at no JWT. Whatever else is tried, it says yes to.
+        "/oauth2/introspect" | "/oauth2/revoke"
+            if !has_opened.load(Ordering::SeqCst) && !is_its_client(request) =>
+        {
+            response("401 Unauthorized", &[], br#"{"error":"invalid_client"}"#)
+        }
+        // It looks at no JWT.
         "/oauth2/introspect" | "/oauth2/revoke" if holds_jwt(&request.body) => {
             response("400 Bad Request", &[], br#"{"error":"unsupported_token_type"}"#)
         }
@@ -148,8 +163,9 @@ applications:
     let forged = format!("{}A", &good[..good.len() - 4]);
     assert_eq!(exchange(address, SECRET, &forged).await["error"], "invalid_request");
     assert_eq!(exchange(address, "canary-wrong-secret", &good).await["error"], "invalid_client");
-    // The upstream says yes to whatever is tried, so that it is not believed.
-    let vouched = exchange_as("canary-caller", address, "canary-secret-at-the-upstream", &good);
+    // The upstream says yes to whatever is tried all of a sudden, so that it is not believed.
+    is_open.store(true, Ordering::SeqCst);
+    let vouched = exchange_as("a-canary-caller", address, "canary-secret-at-the-upstream", &good);
     assert_eq!(vouched.await["error"], "temporarily_unavailable");
     let mut guesses = (0..1000).map(|guess| format!("canary-wrong-secret-{guess}"));
     let is_throttled = async |guess: String| {

@@ -518,15 +518,18 @@ async fn guesses_are_limited_and_nobody_is_locked_out_by_anothers() {
         let otherwise = estate.exchange(&basic(&client_id.to_uppercase(), "x"), "").await;
         assert_throttled(&otherwise);
         assert_eq!(asked_about_anybody(&estate.idp.upstream), sent);
-        // What was right before is let through, from here as from wherever.
-        granted(&estate.exchange_as(client_id, &right).await);
+        // Not even what is right is told from here, and where it was right it goes on.
+        assert_throttled(&estate.exchange_as(client_id, &right).await);
+        granted(&from(&estate.cambio, "127.0.0.3", as_client(&right)).await);
         // From elsewhere another guess may be made, and all together few.
         for guess in ["f", "g"] {
             assert_failed(&from(&estate.cambio, "127.0.0.2", as_client(guess)).await);
         }
         assert_throttled(&from(&estate.cambio, "127.0.0.2", as_client("h")).await);
         assert_throttled(&from(&estate.cambio, "127.0.0.4", as_client("h")).await);
+        // What was right before is let through wherever nobody has guessed too often.
         granted(&from(&estate.cambio, "127.0.0.2", as_client(&right)).await);
+        granted(&from(&estate.cambio, "127.0.0.4", as_client(&right)).await);
     }
     // Another client is unharmed. One that has never been right is answered as a guess is.
     granted(&estate.exchange_as("svc7", &its_secret("svc7")).await);
@@ -543,7 +546,7 @@ async fn guesses_are_limited_and_nobody_is_locked_out_by_anothers() {
         })
         .await,
     );
-    assert_eq!(estate.refused("denied", "client_throttled").await, 14);
+    assert_eq!(estate.refused("denied", "client_throttled").await, 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -572,15 +575,22 @@ async fn guesses_at_the_other_endpoints_count_as_well() {
     let token = first.json()["access_token"].as_str().unwrap().to_owned();
     // It looks at no JWT, so that we have it try the caller.
     estate.idp.says(Says::NoJwtsToAnybody);
-    let introspect = async |secret: &str| {
-        let fields = basic("svc8", secret);
+    let introspect = async |client_id: &str, secret: &str| {
+        let fields = basic(client_id, secret);
         estate.cambio.request(post(INTROSPECT, &fields, &format!("token={token}"))).await
     };
     for guess in 0..3 {
-        assert_failed(&introspect(&guess.to_string()).await);
+        assert_failed(&introspect("svc8", &guess.to_string()).await);
     }
-    assert_throttled(&introspect("x").await);
-    assert_throttled(&introspect(&its_secret("svc8")).await);
+    assert_throttled(&introspect("svc8", "x").await);
+    assert_throttled(&introspect("svc8", &its_secret("svc8")).await);
     assert_throttled(&estate.exchange_as("svc8", "y").await);
     granted(&estate.exchange_as("svc9", &its_secret("svc9")).await);
+    // It says 200 to whoever asks about a token of ours, so that we have it try the caller, too.
+    estate.idp.says(Says::Exactly(response("200 OK", &[], ITS_INACTIVE)));
+    for guess in 0..3 {
+        assert_failed(&introspect("svc9", &guess.to_string()).await);
+    }
+    assert_throttled(&introspect("svc9", "x").await);
+    assert_eq!(introspect("svc9", &its_secret("svc9")).await.json()["active"], true);
 }

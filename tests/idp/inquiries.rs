@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::answered::{Answered, Tokens};
 use crate::estate::{Estate, Form};
 use crate::idp::{Kind, secret};
+use crate::layer::Manner;
 use crate::stage::AUDIENCE;
 
 #[track_caller]
@@ -95,8 +96,35 @@ async fn what_it_says_of_its_own_access_tokens_passes_as_it_is(kind: Kind) {
     }
 }
 
+/// By a layer in between a wrong secret is answered with 200, too.
+async fn a_200_to_a_wrong_secret_shows_nothing_and_ends_nothing(kind: Kind) {
+    let (mut estate, layer) = Estate::behind_a_layer(kind).await;
+    let client = estate.facts.application;
+    let tokens = estate.exchange(AUDIENCE).await;
+    for manner in [Manner::Inactive, Manner::Nothing] {
+        layer.behave(manner);
+        // What was found before must not help.
+        estate.restart().await;
+        for token in [&tokens.access, &tokens.refresh] {
+            let form = format!("token={token}");
+            for path in [estate.facts.introspection, estate.facts.revocation] {
+                let answer = estate.through().ask(client, "wrong", path, &form).await;
+                let what = format!("{manner:?} {path}: {} {}", answer.status, answer.text);
+                assert!(matches!(answer.status, 200 | 503), "{what}");
+                assert!(!answer.text.contains("alice"), "{what}");
+            }
+        }
+    }
+    layer.behave(Manner::Own);
+    estate.restart().await;
+    for token in [&tokens.access, &tokens.refresh] {
+        assert_eq!(estate.introspect(client, token).await.json()["active"], true);
+    }
+}
+
 in_front_of_each!(
     it_authenticates_who_asks_about_a_jwt,
     it_authenticates_who_asks_about_an_opaque_token,
     what_it_says_of_its_own_access_tokens_passes_as_it_is,
+    a_200_to_a_wrong_secret_shows_nothing_and_ends_nothing,
 );

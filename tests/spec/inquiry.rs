@@ -46,6 +46,8 @@ fn only_what_can_be_read_in_one_way_concerns_us() {
         request("&token=+cambio_at_x%0A&&client_id=a&client_secret=b&token_type_hint=t&x.y=z"),
         // Empty is omitted, but for names that stand twice.
         request("token=cambio_at_x&_method="),
+        request("token=cambio_at_x&access_token="),
+        request("token=cambio_at_x&my_access_token=x&token_type_hint=access_token"),
     ];
     for request in yes {
         let body = String::from_utf8_lossy(request.body);
@@ -70,6 +72,10 @@ fn only_what_can_be_read_in_one_way_concerns_us() {
         request("TOKEN=cambio_at_x"),
         request("token=cambio_at_x&token=cambio_at_x"),
         request("token=cambio_at_x&_method=GET"),
+        // The upstream may know the caller by it (RFC 6750 §2.2).
+        request("token=cambio_at_x&access_token=x"),
+        request("token=cambio_at_x&client_id=a&client_secret=b&access%5Ftoken=x"),
+        request("token=cambio_at_x&Access.Token[]=x"),
         request("token=cambio_at_x\u{0}"),
     ];
     for request in no {

@@ -43,6 +43,7 @@ use crate::proxy::connection::Door;
 use crate::proxy::gate::Gate;
 use crate::proxy::generation::{Front, GenerationError, Shared};
 use crate::proxy::token_endpoint::TokenEndpoint;
+use crate::proxy::uploads::Uploads;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 
@@ -160,6 +161,7 @@ impl App {
             token_endpoint,
             store: Arc::clone(keeper.slot()),
             forwarded: Count::default(),
+            uploads: Uploads::default(),
             is_stopping: AtomicBool::new(false),
         });
         let gate = Arc::new(Gate::new(config.limits.connections));

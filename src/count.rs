@@ -21,6 +21,17 @@ impl Count {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).ok()?;
         Some(Counted(Arc::clone(&self.0)))
     }
+
+    /// Counts what was let in elsewhere already, however many there are.
+    pub fn join(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(&self.0))
+    }
+
+    /// How many are going on.
+    pub fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Too much is going on already.

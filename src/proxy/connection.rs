@@ -24,8 +24,8 @@ use super::answer::Answer;
 use super::gate::Gate;
 use super::generation::Front;
 use super::head;
-use super::pace::Paced;
 use super::screen::MAX_HEADER;
+use super::stream::Watched;
 use crate::config::Limits;
 
 /// Streams of one HTTP/2 connection that were refused for their form.
@@ -85,7 +85,7 @@ impl ServerApp for Door {
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
             Box::pin(self.serve_http2(stream, address, limits, shutdown)).await;
         } else {
-            self.serve_http1(stream, limits, shutdown).await;
+            self.serve_http1(Box::new(Watched::new(stream)), limits, shutdown).await;
         }
         None
     }
@@ -137,7 +137,7 @@ impl Door {
             proxy_digest: stream.get_proxy_digest(),
             socket_digest: stream.get_socket_digest(),
         });
-        let stream = Box::new(Paced::new(stream));
+        let stream = Box::new(Watched::paced(stream));
         let connected = timeout(limits.header_timeout, handshake(stream, Some(options()))).await;
         let Ok(Ok(mut connection)) = connected else { return };
         let mut stopping = shutdown.clone();

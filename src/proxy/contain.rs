@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::task::Poll;
 
 /// The other choice ends the process, with every request in it.
@@ -11,13 +12,13 @@ const _: () = assert!(cfg!(panic = "unwind"), "build with panic = \"unwind\"");
 ///
 /// What it held is dropped. What all requests share is safe to use on: poisoned locks are taken
 /// all the same, and the stores' own threads contain their panics themselves.
-pub fn contained<T>(work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
-    // Large as these are, a request that needs none of them should not have the room for them.
-    let mut work = Box::pin(work);
-    poll_fn(move |context| {
+pub async fn contained<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
         let poll = AssertUnwindSafe(|| work.as_mut().poll(context).map(Some));
         catch_unwind(poll).unwrap_or(Poll::Ready(None))
     })
+    .await
 }
 
 #[cfg(test)]

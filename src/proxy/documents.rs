@@ -5,22 +5,25 @@
 //! fall back on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{AGE, CACHE_CONTROL, LOCATION, ORIGIN, VIA};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
+use tokio::time::Instant;
 use url::Url;
 
 use super::answer::{Answer, DECISION};
 use super::document::Document;
 use super::forward::{self, Client};
+use super::generation::Shared;
 use super::noted::Noted;
 use super::originals::{Original, Originals, Wanted, Worth};
 use super::route::query_of;
 use super::token_endpoint::decision_id;
-use crate::config::{Config, Endpoints};
+use crate::config::{Config, Endpoints, Limits};
+use crate::count::Full;
 use crate::jwt::sign::{SigningKey, SigningKeys};
 use crate::overlay::NotMerged;
 use crate::overlay::finding::{self, Finding, keys_findings, metadata_findings};
@@ -53,10 +56,12 @@ pub struct Documents {
     elsewhere: Option<Url>,
     clashing: Mutex<Vec<String>>,
     noted: Noted,
+    limits: Limits,
+    shared: Arc<Shared>,
 }
 
 impl Documents {
-    pub fn new(config: &Config, originals: Option<Arc<Originals>>) -> Self {
+    pub fn new(config: &Config, originals: Option<Arc<Originals>>, shared: &Arc<Shared>) -> Self {
         let advertised = Advertised::of(config);
         let keys = own_keys(config.signing_keys.iter().map(SigningKey::jwk));
         let issuer = Url::parse(advertised.issuer()).ok();
@@ -72,38 +77,54 @@ impl Documents {
             elsewhere: config.upstream_jwks.as_ref().map(|endpoint| endpoint.url.clone()),
             clashing: Mutex::default(),
             noted: Noted::default(),
+            limits: config.limits,
+            shared: Arc::clone(shared),
         }
     }
 
-    /// Answers a GET or HEAD. `None` where the upstream is to answer itself.
+    /// Answers a GET or HEAD. `None` where the upstream is to answer itself, and an error where it
+    /// would have to be asked, and too many wait for it already.
     pub async fn answer(
-        &self,
+        self: &Arc<Self>,
         kind: Kind,
         request: &RequestHeader,
         client: Client,
-    ) -> Option<Answer> {
+    ) -> Result<Option<Answer>, Full> {
         let Some(originals) = &self.originals else {
-            return match kind {
+            return Ok(match kind {
                 Kind::Jwks => Some(self.jwks.answer(&request.headers)),
                 Kind::Metadata => Some(self.metadata.answer(&request.headers)),
                 Kind::WellKnown => None,
-            };
+            });
         };
         let wanted = match &self.elsewhere {
             Some(url) if kind == Kind::Jwks => Wanted::elsewhere(url),
             Some(_) | None => Wanted::of(request, client, self.host.as_ref()),
         };
-        let original = originals.get(&wanted, |original| self.worth(kind, original, &wanted)).await;
-        let Some(original) = original else {
+        let Some(original) = self.original(originals, kind, &wanted).await? else {
             let down = || Answer::plain(StatusCode::BAD_GATEWAY, "The upstream does not answer.");
-            return (kind != Kind::WellKnown).then(down);
+            return Ok((kind != Kind::WellKnown).then(down));
         };
-        self.answer_with(kind, &original, &wanted, &request.headers)
+        Ok(self.answer_with(kind, &original, &wanted, &request.headers))
+    }
+
+    /// The upstream's answer, or the last good one.
+    async fn original(
+        self: &Arc<Self>,
+        originals: &Arc<Originals>,
+        kind: Kind,
+        wanted: &Wanted,
+    ) -> Result<Option<Arc<Original>>, Full> {
+        let enter = || self.shared.wait_for_upstream(&self.limits);
+        let documents = Arc::clone(self);
+        let worth =
+            move |original: &Original, wanted: &Wanted| documents.worth(kind, original, wanted);
+        originals.get(wanted, enter, worth).await
     }
 
     /// Asks for the upstream's documents as clients see us, so that there is a last good one, and
     /// what is wrong with them is known, before anybody else asks. `true` where all were had.
-    pub async fn ask_ahead(&self) -> bool {
+    pub async fn ask_ahead(self: &Arc<Self>) -> bool {
         let mut are_there = true;
         if let Some(jwks) = &self.endpoints.jwks {
             are_there &= self.ask_for(Kind::Jwks, jwks).await;
@@ -114,7 +135,7 @@ impl Documents {
         are_there
     }
 
-    async fn ask_for(&self, kind: Kind, path: &str) -> bool {
+    async fn ask_for(self: &Arc<Self>, kind: Kind, path: &str) -> bool {
         let Some(originals) = &self.originals else { return true };
         let wanted = match &self.elsewhere {
             Some(url) if kind == Kind::Jwks => Some(Wanted::elsewhere(url)),
@@ -123,8 +144,9 @@ impl Documents {
             }
         };
         let Some(wanted) = wanted else { return true };
-        let worth = |original: &Original| self.worth(kind, original, &wanted);
-        let Some(original) = originals.get(&wanted, worth).await else { return false };
+        let Ok(Some(original)) = self.original(originals, kind, &wanted).await else {
+            return false;
+        };
         // It may have been fetched under the configuration before this one.
         self.note(kind, &original, &wanted);
         let is_ok = original.status == StatusCode::OK;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -23,14 +24,14 @@ use super::intercept;
 use super::reply;
 use super::route::Route;
 use super::screen::{is_last, screen};
+use super::stream::STALLED;
 use super::token_endpoint::decision_id;
-use crate::count::Counted;
+use super::uploads::Upload;
+use crate::count::{Counted, Full};
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
 use crate::store::Use;
 
-/// Of each read of a body that is not buffered, and of each write to a client.
-const STALLED: Duration = Duration::from_mins(1);
 /// How long an upgraded connection may be silent, and an upstream that is still being sent a body.
 const LONG_SILENCE: Duration = Duration::from_mins(10);
 /// What is left of a request that was answered early is read for so long, to keep the connection.
@@ -60,6 +61,8 @@ pub struct Visit {
     store_use: Option<Use>,
     /// It counts among those that wait for the upstream.
     forwarded: Option<Counted>,
+    /// Or its body is still to come.
+    upload: Option<Upload>,
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
     is_upgrade: bool,
@@ -81,6 +84,7 @@ impl ProxyHttp for Gateway {
             is_buffered: false,
             store_use: None,
             forwarded: None,
+            upload: None,
             patience: None,
             is_upgrade: false,
             attempt: 0,
@@ -95,65 +99,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
-        visit.client = client(session);
-        if let Err(refused) = screen(session.req_header()) {
-            session.set_keepalive(None);
-            return answered(session, Answer::plain(refused.status, refused.text)).await;
-        }
-        // The library looks at the first of several fields.
-        if is_last(&session.req_header().headers) {
-            session.set_keepalive(None);
-        }
-        visit.route = self.route(session.req_header());
-        let is_buffered = matches!(
-            visit.route,
-            Route::Token | Route::Suspect | Route::Introspection | Route::Revocation
-        );
-        forward::strip_request(session.req_header_mut(), !is_buffered);
-        // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2), so it can't wait for one.
-        if session.req_header().version == Version::HTTP_10 {
-            session.set_ignore_info_resp(true);
-            session.req_header_mut().remove_header(&EXPECT);
-        }
-        let is_upgrade = forward::is_websocket(session.req_header());
-        let is_slow = is_upgrade || (!is_buffered && intercept::is_large(session));
-        visit.is_upgrade = is_upgrade;
-        visit.patience = is_slow.then_some(LONG_SILENCE);
-        session.set_read_timeout(Some(if is_upgrade { LONG_SILENCE } else { STALLED }));
-        session.set_write_timeout(Some(STALLED));
-        session.set_total_drain_timeout(Some(DRAIN));
-        visit.is_buffered = is_buffered;
-        visit.store_use = is_buffered.then(|| self.shared.store.begin());
-        let limits = self.generation.config.limits;
-        let answer = match visit.route {
-            Route::Token | Route::Suspect => {
-                let endpoint = &self.shared.token_endpoint;
-                let client = visit.client;
-                intercept::token_request(session, &self.generation, endpoint, client).await?
-            }
-            Route::Introspection => self.inquiry(Purpose::Introspection, session, visit).await?,
-            Route::Revocation => self.inquiry(Purpose::Revocation, session, visit).await?,
-            Route::Jwks => self.document(Kind::Jwks, session, visit).await,
-            Route::Metadata(_) => self.document(Kind::Metadata, session, visit).await,
-            Route::WellKnown => self.document(Kind::WellKnown, session, visit).await,
-            Route::Other => last_hop(session.req_header()),
-        };
-        match answer {
-            Some(answer) => {
-                self.keep_or_close(session);
-                answered(session, answer).await
-            }
-            None => match self.shared.wait_for_upstream(&limits) {
-                None => {
-                    self.keep_or_close(session);
-                    answered(session, failed(StatusCode::SERVICE_UNAVAILABLE, visit.route)).await
-                }
-                forwarded => {
-                    visit.forwarded = forwarded;
-                    Ok(false)
-                }
-            },
-        }
+        whole(self.receive(session, visit)).await
     }
 
     async fn upstream_peer(
@@ -161,12 +107,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         visit: &mut Visit,
     ) -> Result<Box<HttpPeer>> {
-        visit.asked_upstream.get_or_insert_with(Instant::now);
-        let peer = (self.generation.upstream)
-            .peer(visit.attempt, visit.patience, visit.is_upgrade)
-            .await?;
-        visit.has_more_addresses = peer.1;
-        Ok(peer.0)
+        whole(self.choose_peer(visit)).await
     }
 
     /// Nothing was sent yet: another address of the same name may be tried for any method.
@@ -192,27 +133,17 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         visit: &mut Visit,
     ) -> Result<()> {
-        if visit.is_buffered {
-            upstream.remove_header(&EXPECT);
-        }
-        // A chunked body without a chunk, or a stream of HTTP/2 without data: some servers insist
-        // on a length.
-        let request = session.req_header();
-        let has_length = request.headers.contains_key(CONTENT_LENGTH);
-        let is_bodiless =
-            matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
-        let may_lack_length = request.headers.contains_key(TRANSFER_ENCODING)
-            || (request.version == Version::HTTP_2 && !has_length && !is_bodiless);
-        if may_lack_length && session.as_downstream_mut().is_body_empty() {
-            upstream.insert_header(CONTENT_LENGTH, 0)?;
-        }
-        // Servers that answer without waiting for such a body, or that expect none, may take it for
-        // the next request, and its answer for that of the next client (RFC 9110 §9.3.1, §10.1.1).
-        let has_body = !session.as_downstream_mut().is_body_empty();
-        if upstream.headers.contains_key(EXPECT) || (is_bodiless && has_body) {
-            upstream.insert_header(CONNECTION, "close")?;
-        }
-        forward::complete_request(upstream, session.req_header(), visit.client)
+        whole(async { Self::send_on(session, upstream, visit) }).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        is_end: bool,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        whole(async { self.pass_body(body, is_end, visit) }).await
     }
 
     /// Before the library makes it one that it can send on, under another version.
@@ -232,23 +163,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut ResponseHeader,
         visit: &mut Visit,
     ) -> Result<()> {
-        self.keep_or_close(session);
-        visit.upstream_status = Some(upstream.status.as_u16());
-        if upstream.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
-            let what = "a switch of protocols that nobody asked for";
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
-        }
-        // It is no request any more, and may last for hours.
-        if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
-            visit.forwarded = None;
-        }
-        // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
-        let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
-        if is_chunked && session.req_header().version == Version::HTTP_10 {
-            upstream.remove_header(&TRANSFER_ENCODING);
-            session.set_keepalive(None);
-        }
-        forward::complete_response(upstream, visit.upstream_version)
+        whole(async { self.hand_back(session, upstream, visit) }).await
     }
 
     async fn fail_to_proxy(
@@ -289,6 +204,154 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// Answers, or lets the request go on. Whether it was answered.
+    async fn receive(&self, session: &mut Session, visit: &mut Visit) -> Result<bool> {
+        visit.client = client(session);
+        let is_upgrade = forward::is_websocket(session.req_header());
+        session.set_read_timeout(Some(if is_upgrade { LONG_SILENCE } else { STALLED }));
+        session.set_write_timeout(Some(STALLED));
+        session.set_total_drain_timeout(Some(DRAIN));
+        if let Err(refused) = screen(session.req_header()) {
+            session.set_keepalive(None);
+            return answered(session, Answer::plain(refused.status, refused.text)).await;
+        }
+        // The library looks at the first of several fields.
+        if is_last(&session.req_header().headers) {
+            session.set_keepalive(None);
+        }
+        visit.route = self.route(session.req_header());
+        let is_buffered = matches!(
+            visit.route,
+            Route::Token | Route::Suspect | Route::Introspection | Route::Revocation
+        );
+        forward::strip_request(session.req_header_mut(), !is_buffered);
+        // A client of HTTP/1.0 knows no interim answers (RFC 9110 §15.2), so it can't wait for one.
+        if session.req_header().version == Version::HTTP_10 {
+            session.set_ignore_info_resp(true);
+            session.req_header_mut().remove_header(&EXPECT);
+        }
+        visit.is_upgrade = is_upgrade;
+        visit.patience = patience(session, is_upgrade, is_buffered);
+        visit.is_buffered = is_buffered;
+        visit.store_use = is_buffered.then(|| self.shared.store.begin());
+        let limits = self.generation.config.limits;
+        let answer = match visit.route {
+            Route::Token | Route::Suspect => {
+                let endpoint = &self.shared.token_endpoint;
+                let client = visit.client;
+                intercept::token_request(session, &self.generation, endpoint, client).await?
+            }
+            Route::Introspection => self.inquiry(Purpose::Introspection, session, visit).await?,
+            Route::Revocation => self.inquiry(Purpose::Revocation, session, visit).await?,
+            Route::Jwks => self.document(Kind::Jwks, session, visit).await,
+            Route::Metadata(_) => self.document(Kind::Metadata, session, visit).await,
+            Route::WellKnown => self.document(Kind::WellKnown, session, visit).await,
+            Route::Other => last_hop(session.req_header()),
+        };
+        let busy = || failed(StatusCode::SERVICE_UNAVAILABLE, visit.route);
+        let answer = match answer {
+            Some(answer) => answer,
+            None if visit.is_buffered || session.as_downstream_mut().is_body_empty() => {
+                visit.forwarded = self.shared.wait_for_upstream(&limits);
+                if visit.forwarded.is_some() {
+                    return Ok(false);
+                }
+                busy()
+            }
+            None => {
+                visit.upload = self.shared.begin_upload(&limits);
+                if visit.upload.is_some() {
+                    return Ok(false);
+                }
+                busy()
+            }
+        };
+        self.keep_or_close(session);
+        answered(session, answer).await
+    }
+
+    /// Where the upstream is asked, this time.
+    async fn choose_peer(&self, visit: &mut Visit) -> Result<Box<HttpPeer>> {
+        visit.asked_upstream.get_or_insert_with(Instant::now);
+        let peer = (self.generation.upstream)
+            .peer(visit.attempt, visit.patience, visit.is_upgrade)
+            .await?;
+        visit.has_more_addresses = peer.1;
+        Ok(peer.0)
+    }
+
+    /// The head as the upstream gets it.
+    fn send_on(session: &mut Session, upstream: &mut RequestHeader, visit: &Visit) -> Result<()> {
+        if visit.is_buffered {
+            upstream.remove_header(&EXPECT);
+        }
+        // A chunked body without a chunk, or a stream of HTTP/2 without data: some servers insist
+        // on a length.
+        let request = session.req_header();
+        let has_length = request.headers.contains_key(CONTENT_LENGTH);
+        let is_bodiless =
+            matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE);
+        let may_lack_length = request.headers.contains_key(TRANSFER_ENCODING)
+            || (request.version == Version::HTTP_2 && !has_length && !is_bodiless);
+        if may_lack_length && session.as_downstream_mut().is_body_empty() {
+            upstream.insert_header(CONTENT_LENGTH, 0)?;
+        }
+        // Servers that answer without waiting for such a body, or that expect none, may take it for
+        // the next request, and its answer for that of the next client (RFC 9110 §9.3.1, §10.1.1).
+        let has_body = !session.as_downstream_mut().is_body_empty();
+        if upstream.headers.contains_key(EXPECT) || (is_bodiless && has_body) {
+            upstream.insert_header(CONNECTION, "close")?;
+        }
+        forward::complete_request(upstream, session.req_header(), visit.client)
+    }
+
+    /// One piece of a body on its way to the upstream.
+    fn pass_body(&self, body: &mut Option<Bytes>, is_end: bool, visit: &mut Visit) -> Result<()> {
+        // The library would write the last chunk for it, and once more for the end: the second one is
+        // the beginning of the connection's next request.
+        if is_end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        let Some(upload) = &mut visit.upload else { return Ok(()) };
+        let (came, most) =
+            (body.as_ref().map_or(0, Bytes::len), self.generation.config.limits.forwarded_requests);
+        if is_end {
+            visit.upload = None;
+            visit.forwarded = Some(self.shared.forwarded.join());
+        } else if !self.shared.uploads.go_on(upload, came, most) {
+            let timeout = StatusCode::REQUEST_TIMEOUT.as_u16();
+            return Err(Error::explain(ErrorType::HTTPStatus(timeout), "too slow").into_down());
+        }
+        Ok(())
+    }
+
+    /// The head of an answer as the client gets it.
+    fn hand_back(
+        &self,
+        session: &mut Session,
+        upstream: &mut ResponseHeader,
+        visit: &mut Visit,
+    ) -> Result<()> {
+        self.keep_or_close(session);
+        visit.upstream_status = Some(upstream.status.as_u16());
+        if upstream.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+            let what = "a switch of protocols that nobody asked for";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
+        }
+        // It is no request any more, and may last for hours.
+        if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
+            visit.forwarded = None;
+            visit.upload = None;
+        }
+        // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
+        let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
+        if is_chunked && session.req_header().version == Version::HTTP_10 {
+            upstream.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        forward::complete_response(upstream, visit.upstream_version)
+    }
+
     /// A client that is told to close does not send its next request in vain.
     fn keep_or_close(&self, session: &mut Session) {
         if self.shared.is_stopping.load(Ordering::Relaxed) {
@@ -301,9 +364,9 @@ impl Gateway {
         if request.method != Method::GET && request.method != Method::HEAD {
             return last_hop(request);
         }
-        let answer = self.generation.documents.answer(kind, request, visit.client);
-        let failed = || Some(failed(StatusCode::INTERNAL_SERVER_ERROR, visit.route));
-        contained(answer).await.unwrap_or_else(failed)
+        // Large as these are, a request that needs none of them should not have the room for them.
+        let answer = Box::pin(self.generation.documents.answer(kind, request, visit.client)).await;
+        answer.unwrap_or_else(|Full| Some(failed(StatusCode::SERVICE_UNAVAILABLE, visit.route)))
     }
 
     async fn inquiry(
@@ -313,9 +376,7 @@ impl Gateway {
         visit: &Visit,
     ) -> Result<Option<Answer>> {
         let (generation, shared) = (&self.generation, &self.shared);
-        let answer = intercept::inquiry(session, generation, shared, purpose, visit.client);
-        let failed = || Ok(Some(failed(StatusCode::INTERNAL_SERVER_ERROR, visit.route)));
-        contained(answer).await.unwrap_or_else(failed)
+        Box::pin(intercept::inquiry(session, generation, shared, purpose, visit.client)).await
     }
 
     fn route(&self, request: &RequestHeader) -> Route {
@@ -326,6 +387,20 @@ impl Gateway {
         let leads_to_token = !is_token(route) && others.any(|other| is_token(routes.of(other)));
         if leads_to_token { Route::Suspect } else { route }
     }
+}
+
+/// How long the upstream may be silent, where the configured time is too short: while it is still being
+/// sent a body. On HTTP/2 nothing else ends a client's own silence.
+fn patience(session: &mut Session, is_upgrade: bool, is_buffered: bool) -> Option<Duration> {
+    let is_large = !is_buffered && intercept::is_large(session);
+    let is_http2 = session.req_header().version == Version::HTTP_2;
+    (is_upgrade || is_large).then_some(if is_http2 { STALLED } else { LONG_SILENCE })
+}
+
+/// A phase that panics fails as one does that can't go on: the request is answered with 500.
+async fn whole<T>(phase: impl Future<Output = Result<T>>) -> Result<T> {
+    let panicked = || Err(Error::explain(ErrorType::InternalError, "a panic").into_in());
+    contained(phase).await.unwrap_or_else(panicked)
 }
 
 /// Who is at the other end of the connection.
@@ -416,4 +491,20 @@ fn failed(status: StatusCode, route: Route) -> Answer {
         _ => "The request is not well-formed.",
     };
     Answer::plain(status, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_phase_that_panics_is_answered_with_500() {
+        let broken = Error::explain(ErrorType::InvalidHTTPHeader, "broken").into_up();
+        for (phase, status) in [(Ok(true), None), (Err(broken), Some(StatusCode::BAD_GATEWAY))] {
+            let error = whole(async { phase }).await.err();
+            assert_eq!(error.and_then(|error| status_of(&error)), status);
+        }
+        let error = whole::<bool>(async { panic!("in the middle") }).await.unwrap_err();
+        assert_eq!(status_of(&error), Some(StatusCode::INTERNAL_SERVER_ERROR));
+    }
 }

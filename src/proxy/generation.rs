@@ -21,6 +21,7 @@ use super::peer::UpstreamPeer;
 use super::route::Routes;
 use super::tls;
 use super::token_endpoint::TokenEndpoint;
+use super::uploads::{Upload, Uploads};
 use crate::config::{Config, Limits};
 use crate::count::{Count, Counted};
 use crate::keys::KeyRing;
@@ -53,8 +54,11 @@ pub struct Shared {
     pub authentication: Arc<Authentication>,
     pub token_endpoint: TokenEndpoint,
     pub store: Arc<Slot>,
-    /// Requests that wait for the upstream: on their way there, or about a token that could be ours.
+    /// Requests that wait for the upstream: on their way there, about a token that could be ours,
+    /// or our own for its documents.
     pub forwarded: Count,
+    /// Requests that the upstream does not have as a whole: their clients are still sending them.
+    pub uploads: Uploads,
     /// From then on no connection is kept for another request.
     pub is_stopping: AtomicBool,
 }
@@ -63,6 +67,13 @@ impl Shared {
     /// `None` where too many wait for the upstream already.
     pub fn wait_for_upstream(&self, limits: &Limits) -> Option<Counted> {
         self.forwarded.enter(limits.forwarded_requests)
+    }
+
+    /// As [`Shared::wait_for_upstream`], for a request whose body is still to come.
+    pub fn begin_upload(&self, limits: &Limits) -> Option<Upload> {
+        let most = limits.forwarded_requests;
+        let has_room = self.forwarded.now() < most;
+        has_room.then(|| self.uploads.begin(most)).flatten()
     }
 }
 
@@ -73,7 +84,7 @@ pub struct Generation {
     pub keys: Arc<KeyRing>,
     pub routes: Routes,
     pub upstream: UpstreamPeer,
-    pub documents: Documents,
+    pub documents: Arc<Documents>,
     /// Where tokens can be introspected or revoked.
     pub inquiries: Option<Arc<Inquiries>>,
 }
@@ -120,14 +131,15 @@ impl Front {
         listeners.extend(gone.cloned().collect::<Vec<_>>());
         let upstream = UpstreamPeer::new(&config.upstream).ok_or(GenerationError::Upstream)?;
         let needs_system_roots = upstream.needs_system_roots();
-        let previous_keys = previous.map(|previous| &*previous.generation.keys);
-        let keys = Arc::new(KeyRing::new(&config, &shared.metrics, previous_keys));
         // Without overlay the issuer is not the upstream's, and neither are its documents.
         let issuer = config.overlay.then(|| config.policy.authorization_server());
         let well_known = issuer.map(well_known_places).unwrap_or_default();
         let routes = Routes::new(&config.endpoints, &well_known);
         let documents = documents(&config, shared, previous)?;
         let inquiries = inquiries(&config, shared, previous)?;
+        // Last of all that may fail: what it keeps on disk is then no longer the previous one's.
+        let previous_keys = previous.map(|previous| &*previous.generation.keys);
+        let keys = Arc::new(KeyRing::new(&config, &shared.metrics, previous_keys));
         let generation =
             Arc::new(Generation { config, keys, routes, upstream, documents, inquiries });
         let http =
@@ -162,11 +174,11 @@ fn inquiries(
 /// upstream as it is.
 fn documents(
     config: &Config,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     previous: Option<&Front>,
-) -> Result<Documents, GenerationError> {
+) -> Result<Arc<Documents>, GenerationError> {
     if !config.overlay {
-        return Ok(Documents::new(config, None));
+        return Ok(Arc::new(Documents::new(config, None, shared)));
     }
     let previous = previous.map(|previous| &previous.generation);
     let known = previous.and_then(|previous| previous.documents.originals.clone());
@@ -182,7 +194,7 @@ fn documents(
         let withheld: Vec<&str> = previous.config.signing_keys.withheld().collect();
         config.signing_keys.withhold(|kid| withheld.contains(&kid));
     }
-    Ok(Documents::new(config, Some(originals)))
+    Ok(Arc::new(Documents::new(config, Some(originals), shared)))
 }
 
 fn http(

@@ -25,6 +25,8 @@ pub mod reply;
 pub mod route;
 pub mod screen;
 pub mod section;
+pub mod stream;
 pub mod switch;
 pub mod tls;
 pub mod token_endpoint;
+pub mod uploads;

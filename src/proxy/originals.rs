@@ -1,9 +1,9 @@
 //! The upstream's own documents: fetched whole, one fetch at a time for each, and kept for when the
-//! upstream is down.
+//! upstream is down, or slow.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
@@ -15,12 +15,14 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use moka::future::Cache;
 use secrecy::ExposeSecret as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::asking::{self, why};
 use super::documents::{age, freshness, retry_at};
 use crate::config::{Endpoint, Upstream};
+use crate::count::{Counted, Full};
 use crate::telemetry::metrics::Metrics;
 
 /// Larger documents are none.
@@ -29,6 +31,8 @@ const MAX_SIZE: usize = 1024 * 1024;
 const CAPACITY: u64 = 256;
 /// A document is small: an upstream that needs longer is as good as down.
 const LONGEST: Duration = Duration::from_secs(10);
+/// Whoever can have the last good document waits no longer for a newer one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 const ACCEPTED: &str = "application/json, application/jwk-set+json, */*;q=0.1";
 
@@ -114,6 +118,10 @@ impl Original {
     pub fn age(&self) -> Duration {
         self.age_then.saturating_add(self.fetched_at.elapsed())
     }
+
+    fn is_fresh(&self) -> bool {
+        self.fetched_at.elapsed() < self.fresh_for
+    }
 }
 
 /// The keys of the upstream where they lie on another host.
@@ -126,7 +134,8 @@ struct Elsewhere {
 #[derive(Debug, Default)]
 struct Slot {
     last_good: ArcSwapOption<Original>,
-    fetching: Mutex<Fetching>,
+    /// Whoever fetches holds it.
+    fetching: Arc<Mutex<Fetching>>,
 }
 
 #[derive(Debug, Default)]
@@ -196,41 +205,85 @@ impl Originals {
 
     /// The upstream's answer: a document, a redirect, or a refusal as to any other request; else the
     /// last good document. `worth` judges what a server came with that is not down by its status.
+    /// An error where the upstream would have to be asked, and `enter` finds no place for that.
     pub async fn get(
-        &self,
+        self: &Arc<Self>,
         wanted: &Wanted,
-        worth: impl Fn(&Original) -> Worth,
-    ) -> Option<Arc<Original>> {
+        enter: impl FnOnce() -> Option<Counted>,
+        worth: impl FnOnce(&Original, &Wanted) -> Worth + Send + 'static,
+    ) -> Result<Option<Arc<Original>>, Full> {
+        let slot = self.slot(wanted).await;
+        let last_good = slot.last_good.load_full();
+        if last_good.as_deref().is_some_and(Original::is_fresh) {
+            return Ok(last_good);
+        }
+        let asked = self.ask(&slot, wanted, enter, worth);
+        if last_good.is_none() {
+            return asked.await;
+        }
+        match timeout(PATIENCE, asked).await {
+            Ok(Ok(original)) => Ok(original),
+            Ok(Err(Full)) | Err(_) => Ok(last_good),
+        }
+    }
+
+    async fn slot(&self, wanted: &Wanted) -> Arc<Slot> {
         let Wanted { is_elsewhere, path, query, host, is_tls, origin, .. } = wanted.clone();
         let key = Key { is_elsewhere, path, query, host, is_tls, origin };
-        let slot = if wanted.is_canonical {
+        if wanted.is_canonical {
             Arc::clone(self.canonical.lock().entry(key).or_default())
         } else {
             self.slots.get_with(key, async { Arc::default() }).await
-        };
-        let is_fresh =
-            |original: &Arc<Original>| original.fetched_at.elapsed() < original.fresh_for;
-        if let Some(fresh) = slot.last_good.load_full().filter(is_fresh) {
-            return Some(fresh);
         }
+    }
+
+    /// As [`Self::get`], of what is not fresh, and however long it takes.
+    async fn ask(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        wanted: &Wanted,
+        enter: impl FnOnce() -> Option<Counted>,
+        worth: impl FnOnce(&Original, &Wanted) -> Worth + Send + 'static,
+    ) -> Result<Option<Arc<Original>>, Full> {
         let asked_at = Instant::now();
-        let mut fetching = slot.fetching.lock().await;
+        let fetching = Arc::clone(&slot.fetching).lock_owned().await;
         // Whoever waited here while another one asked takes what that one got.
         if let Some((ended_at, result)) = &fetching.last
             && *ended_at >= asked_at
         {
-            return result.clone().or_else(|| slot.last_good.load_full());
+            return Ok(result.clone().or_else(|| slot.last_good.load_full()));
         }
         if fetching.retry_at.is_some_and(|at| Instant::now() < at)
             && let Some(last_good) = slot.last_good.load_full()
         {
-            return Some(last_good);
+            return Ok(Some(last_good));
         }
-        let fetched = self.fetch(wanted).await.and_then(|original| {
+        // Another host has nothing to do with how many wait for the upstream, and is asked for one
+        // document only.
+        let place = if wanted.is_elsewhere { None } else { Some(enter().ok_or(Full)?) };
+        // A task of its own: whoever has waited long enough, or is gone, leaves it to all others.
+        let task = Arc::clone(self).renew(Arc::clone(slot), fetching, wanted.clone(), place, worth);
+        let fetched = tokio::spawn(task).await.ok().flatten();
+        Ok(fetched.or_else(|| slot.last_good.load_full()))
+    }
+
+    /// Fetches, and leaves what came of it to those who wait and to those who ask later.
+    async fn renew(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        mut fetching: OwnedMutexGuard<Fetching>,
+        wanted: Wanted,
+        place: Option<Counted>,
+        worth: impl FnOnce(&Original, &Wanted) -> Worth,
+    ) -> Option<Arc<Original>> {
+        let fetched = self.fetch(&wanted).await;
+        // It is free by the time that anybody hears of the end.
+        drop(place);
+        let fetched = fetched.and_then(|original| {
             let worth = if is_down(original.status) {
                 Worth::Down("the status is one of a server that can't answer")
             } else {
-                worth(&original)
+                worth(&original, &wanted)
             };
             match worth {
                 Worth::Down(why) => Err(why),
@@ -254,7 +307,7 @@ impl Originals {
             }
         };
         fetching.last = Some((Instant::now(), fetched.clone()));
-        fetched.or_else(|| slot.last_good.load_full())
+        fetched
     }
 
     async fn fetch(&self, wanted: &Wanted) -> Result<Original, &'static str> {

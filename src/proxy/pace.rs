@@ -4,19 +4,10 @@
 //! Its bytes are left in the socket meanwhile, so that a flood costs whoever sends it, and nobody
 //! else. What is wrong with a frame is for the library to say.
 
-use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
-};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// RFC 9113 §3.4.
@@ -105,120 +96,49 @@ impl Budget {
     }
 }
 
-/// A connection that is read no faster than it may be.
-pub struct Paced {
-    inner: Stream,
+/// How fast one connection is read.
+#[derive(Debug)]
+pub struct Pace {
     frames: Frames,
     budget: Budget,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl Paced {
-    pub fn new(inner: Stream) -> Self {
+impl Default for Pace {
+    /// Of a connection that has sent nothing so far.
+    fn default() -> Self {
         let budget = Budget { whole_at: Instant::now() };
-        Self { inner, frames: Frames::new(), budget, pause: None }
+        Self { frames: Frames::new(), budget, pause: None }
     }
 }
 
-impl fmt::Debug for Paced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Paced").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
-
-impl AsyncRead for Paced {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let this = self.get_mut();
-        if let Some(pause) = &mut this.pause {
+impl Pace {
+    /// Until more may be read.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
-            this.pause = None;
+            self.pause = None;
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
-        let cost = this.frames.cost(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(())
+    }
+
+    /// Notes what was read.
+    pub fn note(&mut self, bytes: &[u8]) {
+        let cost = self.frames.cost(bytes);
         let now = Instant::now();
-        let next = this.budget.spend(cost, now).min(now + LONGEST);
+        let next = self.budget.spend(cost, now).min(now + LONGEST);
         if next > now {
-            this.pause = Some(Box::pin(sleep_until(next)));
+            self.pause = Some(Box::pin(sleep_until(next)));
         }
-        Poll::Ready(Ok(()))
     }
 }
-
-impl AsyncWrite for Paced {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
-#[async_trait]
-impl Shutdown for Paced {
-    async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
-    }
-}
-
-impl UniqueID for Paced {
-    fn id(&self) -> UniqueIDType {
-        self.inner.id()
-    }
-}
-
-impl GetTimingDigest for Paced {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for Paced {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for Paced {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
-    }
-}
-
-impl Ssl for Paced {}
-
-impl Peek for Paced {}
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    use super::super::stream::Watched;
     use super::*;
 
     const PRI: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -274,7 +194,7 @@ mod tests {
     async fn a_flood_stays_with_its_sender_and_a_busy_client_is_not_slowed_down() {
         let began = Instant::now();
         let (mut client, server) = tokio::io::duplex(4 * 1024 * 1024);
-        let mut paced = Paced::new(Box::new(server));
+        let mut paced = Watched::paced(Box::new(server));
         let busy: Vec<u8> = [frame(1, 5, b"request"), frame(0, 0, &[0; 16_384])].concat();
         client.write_all(&[PRI, &busy.repeat(100)].concat()).await.unwrap();
         let mut seen = vec![0; PRI.len() + busy.len() * 100];

@@ -111,8 +111,9 @@ impl UpstreamPeer {
         };
         let mut peer = Box::new(HttpPeer::new(address, self.is_tls, self.server_name.clone()));
         peer.options = self.options.clone();
-        if patience.is_some() {
-            peer.options.read_timeout = patience;
+        if let Some(patience) = patience {
+            let configured = peer.options.read_timeout;
+            peer.options.read_timeout = configured.map(|configured| configured.max(patience));
         }
         if may_switch {
             peer.options.custom_l4 = Some(Arc::<Turns>::clone(&self.turns));

@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -341,6 +342,52 @@ fn case_text(case: &Case) -> String {
     fields.map(text).collect::<Vec<_>>().join(" ")
 }
 
+/// What the library makes of the end must not be the beginning of the next request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_ends_in_an_empty_frame_ends_once() {
+    let recorder = Recorder::start(true).await;
+    let (cambio, authority) = start(&format!("http://{}", recorder.address)).await;
+    let mut victim = Connection::over(connect(&cambio, &authority, b"http/1.1").await);
+    let mut sent = 0;
+    let bodies: [(&[&[u8]], &[u8]); 4] =
+        [(&[b"a=b"], b"a=b"), (&[], b""), (&[b"a", b"", b"=b"], b"a=b"), (&[b"", b""], b"")];
+    for path in ["/x", "/oauth2/jwks", "/oauth2/token"] {
+        for (pieces, whole) in bodies {
+            for length in [None, Some(whole.len().to_string())] {
+                let mut all = sound("POST", path);
+                all.extend(fields(&[("content-type", "application/x-www-form-urlencoded")]));
+                all.extend(length.map(|length| (b"content-length".to_vec(), length.into_bytes())));
+                let head: Vec<_> = all.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+                let mut frames = frame(HEADERS, END_HEADERS, 1, &block(&head));
+                for piece in pieces {
+                    frames.extend(frame(DATA, 0, 1, piece));
+                }
+                frames.extend(frame(DATA, END_STREAM, 1, b""));
+                let name = format!("{path} {pieces:?} {all:?}");
+                let stream = connect(&cambio, &authority, b"h2").await;
+                let mut client = Frames::open(stream, 65_535).await.unwrap();
+                client.send(frames).await.unwrap();
+                let ended = timeout(PATIENCE, client.ended(&[1])).await.expect("no end")[&1];
+                assert_eq!(ended, Ended::Answered(200), "{name}");
+                drop(client);
+                while cambio.running.connections() > 1 {
+                    tokio::task::yield_now().await;
+                }
+                sent += 1;
+                let target = format!("/victim-{sent}");
+                let mine = victim.request(get(&target, "")).await;
+                assert_eq!((mine.status, mine.text()), (200, &*target), "{name}");
+                let seen = recorder.take();
+                let seen: Vec<_> =
+                    seen.iter().map(|request| (&*request.target, &request.body[..])).collect();
+                assert_eq!(seen, [(path, whole), (&*target, b"")], "{name}");
+                assert_eq!(recorder.faults(), Vec::<String>::new(), "{name}");
+                assert_eq!(recorder.rests(), Vec::<String>::new(), "{name}");
+            }
+        }
+    }
+}
+
 /// A body that stops in its middle, or a stream that is reset there.
 #[tokio::test]
 async fn nothing_reaches_the_upstream_of_a_token_request_that_is_not_whole() {
@@ -373,6 +420,41 @@ async fn nothing_reaches_the_upstream_of_a_token_request_that_is_not_whole() {
             tokio::task::yield_now().await;
         }
         assert_eq!((recorder.take(), recorder.rests()), (Vec::new(), Vec::new()));
+    }
+}
+
+/// Not even an answer that nobody has to be asked for is kept for ever.
+#[tokio::test]
+async fn answers_without_a_window_are_given_up() {
+    let recorder = Recorder::start(true).await;
+    let (cambio, authority) = start(&format!("http://{}", recorder.address)).await;
+    let stream = connect(&cambio, &authority, b"h2").await;
+    let mut client = Frames::open(stream, 0).await.unwrap();
+    // One that is refused for its form, two for their method, and one that is answered.
+    let requests = [
+        [sound("GET", "/x"), fields(&[("content_length", "1")])].concat(),
+        sound("TRACE", "/x"),
+        sound("TRACE", "/oauth2/token"),
+        sound("GET", "/x"),
+    ];
+    for (stream, all) in [1, 3, 5, 7].into_iter().zip(&requests) {
+        let head: Vec<_> = all.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&head))).await.unwrap();
+    }
+    let mut heads = 0;
+    while heads < requests.len() {
+        let frame = timeout(PATIENCE, client.next()).await.unwrap().unwrap();
+        if frame.kind == HEADERS {
+            assert_eq!(frame.flags & END_STREAM, 0);
+            heads += 1;
+        }
+    }
+    assert_eq!(cambio.running.connections(), requests.len());
+    // A minute by the library's own clock, which no test can move.
+    let ended = timeout(Duration::from_secs(90), client.ended(&[1, 3, 5, 7])).await.unwrap();
+    assert!(ended.values().all(|ended| *ended == Ended::Reset), "{ended:?}");
+    while cambio.running.connections() > 1 {
+        tokio::task::yield_now().await;
     }
 }
 

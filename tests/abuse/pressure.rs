@@ -188,6 +188,57 @@ async fn an_upstream_that_hangs_does_not_stop_exchanges() {
     assert_eq!(kept.request(get("/x", "")).await.text(), "late");
 }
 
+/// What the upstream has read of one connection once `end` is there.
+async fn heard(stream: &mut TcpStream, end: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(end.as_bytes()) {
+        assert!(stream.read_buf(&mut seen).await.unwrap() > 0, "{}", seen.escape_ascii());
+    }
+    String::from_utf8(seen).unwrap()
+}
+
+/// Whoever sends a request slowly, or never to its end, is in the way of their like alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_whose_body_is_still_to_come_does_not_wait_for_the_upstream() {
+    const UPLOAD: &str = "POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", upstream.local_addr().unwrap());
+    let cambio = Cambio::start(&url, "limits: { forwarded_requests: 1 }\n").await;
+    let ok = response("200 OK", &[], b"ok");
+
+    let mut slow = cambio.connect().await;
+    slow.send(UPLOAD).await;
+    slow.send("1\r\na\r\n").await;
+    let (mut at_upstream, _) = upstream.accept().await.unwrap();
+    assert!(heard(&mut at_upstream, "1\r\na\r\n").await.starts_with("POST /upload"));
+    // Another one has no place, and is told so before its body comes.
+    let mut other = cambio.connect().await;
+    other.send(UPLOAD).await;
+    assert_busy(&other.receive().await.unwrap());
+    // One that is whole has.
+    let mut whole = cambio.connect().await;
+    whole.send(get("/x", "")).await;
+    let (mut beside, _) = upstream.accept().await.unwrap();
+    assert!(heard(&mut beside, "\r\n\r\n").await.starts_with("GET /x"));
+    beside.write_all(&ok).await.unwrap();
+    assert_eq!(whole.receive().await.unwrap().text(), "ok");
+    // Once the upload is whole it waits for the upstream as others do.
+    slow.send("0\r\n\r\n").await;
+    heard(&mut at_upstream, "0\r\n\r\n").await;
+    assert_busy(&whole.request(get("/x", "")).await);
+    assert_busy(&cambio.request(UPLOAD).await);
+    at_upstream.write_all(&ok).await.unwrap();
+    assert_eq!(slow.receive().await.unwrap().text(), "ok");
+    // And its place is free again.
+    slow.send(UPLOAD).await;
+    slow.send("0\r\n\r\n").await;
+    tokio::select! {
+        _ = heard(&mut at_upstream, "0\r\n\r\n") => at_upstream.write_all(&ok).await.unwrap(),
+        _ = heard(&mut beside, "0\r\n\r\n") => beside.write_all(&ok).await.unwrap(),
+    }
+    assert_eq!(slow.receive().await.unwrap().text(), "ok");
+}
+
 #[tokio::test]
 async fn an_upgraded_connection_is_no_request_that_waits() {
     let upstream = Upstream::answering(|request| match request.header("upgrade") {

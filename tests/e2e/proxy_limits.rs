@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpSocket;
 use tokio::time::interval;
 
-use super::support::{Cambio, Connection, Upstream, get};
+use super::leap::{leap, settle, until};
+use super::support::{Cambio, Connection, Upstream, get, response};
 
 #[tokio::test]
 async fn a_header_that_does_not_arrive_ends_its_connection() {
@@ -85,4 +87,37 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_places_become_free(
         tokio::task::yield_now().await;
     }
     assert_eq!(cambio.request(get("/", "")).await.status, 200);
+}
+
+/// A head is written at once, and nothing of a body bounds how long that takes.
+#[tokio::test]
+async fn a_client_that_reads_no_answer_is_given_up() {
+    let large = "x".repeat(30_000);
+    let upstream =
+        Upstream::answering(move |_| response("200 OK", &[("X-Large", &large)], b"")).await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut deaf = Connection::over(socket.connect(cambio.address()).await.unwrap());
+    let mut asked = 0;
+    while upstream.requests().len() == asked {
+        deaf.send("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        asked += 1;
+        // The last one is not even read: the answer before it is still on its way.
+        for _ in 0..5 {
+            settle().await;
+        }
+    }
+    assert!((2..1000).contains(&asked), "{asked}");
+    leap(Duration::from_secs(59)).await;
+    settle().await;
+    assert_eq!(cambio.running.connections(), 1);
+    leap(Duration::from_secs(2)).await;
+    until(|| cambio.running.connections() == 0).await;
+    // Who reads is answered as often.
+    let mut reads = cambio.connect().await;
+    for _ in 0..asked {
+        let answer = reads.request("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(answer.header("x-large").unwrap().len(), 30_000);
+    }
 }

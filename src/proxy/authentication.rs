@@ -30,7 +30,9 @@ impl<'a> Calling<'a> {
     /// As what it counts while nobody knows whether it is right.
     pub fn guess(&self, config: &'a Config) -> Guess<'a> {
         let limits = &config.limits.failed_authentications;
-        Guess { limits, origin: guesses::origin(self.address) }
+        // The other half is for those that are known.
+        let waiting = (config.limits.requests / 2).max(1);
+        Guess { limits, origin: guesses::origin(self.address), waiting }
     }
 }
 
@@ -59,9 +61,7 @@ impl Authentication {
         let guess = calling.guess(config);
         match config.policy.client_check(credentials)? {
             ClientCheck::Own(check) => {
-                // The other half is for those that are known.
-                let most = (config.limits.requests / 2).max(1);
-                let verdict = self.verdicts.of(&check, &self.guesses, guess, most).await?;
+                let verdict = self.verdicts.of(&check, &self.guesses, guess).await?;
                 Ok(check.conclude(verdict)?)
             }
             ClientCheck::Upstream(check) => {

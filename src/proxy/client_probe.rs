@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 use super::asking::Asking;
 use super::guesses::{Guess, Guesses, Shown};
 use crate::config::Endpoints;
+use crate::count::Count;
 use crate::exchange::inquiry::Purpose;
 use crate::exchange::vouching::{Answer, AskedWith, Attempt, Unvouched, Vouched};
 use crate::telemetry::metrics::{Metrics, ProbeOutcome};
@@ -133,6 +134,7 @@ pub struct ClientProbe {
     known: Semaphore,
     /// Of those that were never right: the others do not wait behind them.
     strangers: Semaphore,
+    queue: Count,
 }
 
 impl ClientProbe {
@@ -161,6 +163,7 @@ impl ClientProbe {
             unprovable: cache(belief.trial),
             known: Semaphore::new(TURNS),
             strangers: Semaphore::new(TURNS),
+            queue: Count::default(),
         }
     }
 
@@ -184,12 +187,21 @@ impl ClientProbe {
         // others.
         let result = match self.right.get(&key).await {
             Some(vouched) => Ok(vouched),
-            None => self.ask(attempt, admitted.was_right(), purpose, key).await,
+            None => match self.queue.enter(guess.waiting) {
+                None if !admitted.was_right() => Err(Unvouched::Silent),
+                queued => {
+                    let _queued = queued.filter(|_| !admitted.was_right());
+                    self.ask(attempt, admitted.was_right(), purpose, key).await
+                }
+            },
         };
         let shown = match &result {
             Ok(_) => Shown::Right,
-            Err(Unvouched::Wrong | Unvouched::Refused | Unvouched::Unprovable) => Shown::Wrong,
-            Err(Unvouched::Silent | Unvouched::Open | Unvouched::Throttled) => Shown::Nothing,
+            Err(Unvouched::Wrong | Unvouched::Refused) => Shown::Wrong,
+            // Where every secret is taken, none is told from another.
+            Err(
+                Unvouched::Unprovable | Unvouched::Silent | Unvouched::Open | Unvouched::Throttled,
+            ) => Shown::Nothing,
         };
         self.guesses.conclude(admitted, shown);
         result

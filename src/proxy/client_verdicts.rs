@@ -55,13 +55,12 @@ impl Default for ClientVerdicts {
 
 impl ClientVerdicts {
     /// The verdict on `check`, unless too much was guessed. Callers with the same credentials share
-    /// one comparison. Of callers that were never right, `most` wait at a time.
+    /// one comparison.
     pub async fn of(
         &self,
         check: &SecretCheck,
         guesses: &Guesses,
         guess: Guess<'_>,
-        most: usize,
     ) -> Result<Verdict, Refusal> {
         if !check.has_secret() {
             return Ok(check.run());
@@ -69,9 +68,7 @@ impl ClientVerdicts {
         let key = guesses.key.tag(&check.binding());
         let admitted = guesses.admit(guess, check.unverified_client_ids(), key)?;
         let compared = if check.is_costly() {
-            let is_known = admitted.was_right();
-            let compared = self.compare(check, is_known, most);
-            self.right.try_get_with(key, compared).await.map_err(|not_right| *not_right)
+            self.remembered(check, key, admitted.was_right(), guess.waiting).await
         } else {
             Ok(check.run())
         };
@@ -83,35 +80,38 @@ impl ClientVerdicts {
         result
     }
 
-    async fn compare(
+    /// A verdict that is remembered, or one to remember. Of those that were never right, `waiting`
+    /// wait for one at a time, those included who share it.
+    async fn remembered(
         &self,
         check: &SecretCheck,
+        key: [u8; 32],
         is_known: bool,
-        most: usize,
+        waiting: usize,
     ) -> Result<Verdict, NotRight> {
-        let verdict = self.run(check.clone(), is_known, most).await;
+        if let Some(verdict) = self.right.get(&key).await {
+            return Ok(verdict);
+        }
+        let _queued = match self.queue.enter(waiting.min(QUEUE)) {
+            None if !is_known => return Err(NotRight::Refusal(Failure::Overloaded.into())),
+            queued => queued.filter(|_| !is_known),
+        };
+        let compared = self.compare(check, is_known);
+        self.right.try_get_with(key, compared).await.map_err(|not_right| *not_right)
+    }
+
+    async fn compare(&self, check: &SecretCheck, is_known: bool) -> Result<Verdict, NotRight> {
+        let verdict = self.run(check.clone(), is_known).await;
         let verdict = verdict.map_err(|failure| NotRight::Refusal(failure.into()))?;
         if verdict.is_right() { Ok(verdict) } else { Err(NotRight::Verdict(verdict)) }
     }
 
-    async fn run(
-        &self,
-        check: SecretCheck,
-        is_known: bool,
-        most: usize,
-    ) -> Result<Verdict, Failure> {
+    async fn run(&self, check: SecretCheck, is_known: bool) -> Result<Verdict, Failure> {
         let turns = if is_known { &self.known } else { &self.strangers };
-        let turn = {
-            let _queued = if is_known {
-                None
-            } else {
-                Some(self.queue.enter(most.min(QUEUE)).ok_or(Failure::Overloaded)?)
-            };
-            timeout(PATIENCE, Arc::clone(turns).acquire_owned())
-                .await
-                .map_err(|_| Failure::Overloaded)?
-                .map_err(|_| Failure::Internal)?
-        };
+        let turn = timeout(PATIENCE, Arc::clone(turns).acquire_owned())
+            .await
+            .map_err(|_| Failure::Overloaded)?
+            .map_err(|_| Failure::Internal)?;
         // The turn goes with the work: a caller that leaves does not let another one in early.
         let compared = tokio::task::spawn_blocking(move || {
             let verdict = check.run();

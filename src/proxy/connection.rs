@@ -26,6 +26,7 @@ use super::generation::Front;
 use super::head;
 use super::screen::MAX_HEADER;
 use super::stream::Watched;
+use super::uploads;
 use crate::config::Limits;
 
 /// Streams of one HTTP/2 connection that were refused for their form.
@@ -174,7 +175,10 @@ impl Door {
                     streams.spawn(async move {
                         let _place = place;
                         let session = ServerSession::new_http2(session);
-                        front.http.process_new_http(session, &shutdown).await;
+                        let served = async {
+                            front.http.process_new_http(session, &shutdown).await;
+                        };
+                        uploads::unless_silent(served).await;
                     });
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_STREAMS => malformed += 1,

@@ -26,7 +26,7 @@ use super::route::Route;
 use super::screen::{is_last, screen};
 use super::stream::STALLED;
 use super::token_endpoint::decision_id;
-use super::uploads::Upload;
+use super::uploads::{self, Upload};
 use crate::count::{Counted, Full};
 use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
@@ -166,6 +166,19 @@ impl ProxyHttp for Gateway {
         whole(async { self.hand_back(session, upstream, visit) }).await
     }
 
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _is_end: bool,
+        visit: &mut Visit,
+    ) -> Result<Option<Duration>> {
+        if visit.upload.is_some() {
+            uploads::went_on();
+        }
+        Ok(None)
+    }
+
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
@@ -231,7 +244,8 @@ impl Gateway {
             session.req_header_mut().remove_header(&EXPECT);
         }
         visit.is_upgrade = is_upgrade;
-        visit.patience = patience(session, is_upgrade, is_buffered);
+        let is_slow = is_upgrade || (!is_buffered && intercept::is_large(session));
+        visit.patience = is_slow.then_some(LONG_SILENCE);
         visit.is_buffered = is_buffered;
         visit.store_use = is_buffered.then(|| self.shared.store.begin());
         let limits = self.generation.config.limits;
@@ -261,6 +275,7 @@ impl Gateway {
             None => {
                 visit.upload = self.shared.begin_upload(&limits);
                 if visit.upload.is_some() {
+                    uploads::went_on();
                     return Ok(false);
                 }
                 busy()
@@ -313,9 +328,11 @@ impl Gateway {
             *body = None;
         }
         let Some(upload) = &mut visit.upload else { return Ok(()) };
+        uploads::went_on();
         let (came, most) =
             (body.as_ref().map_or(0, Bytes::len), self.generation.config.limits.forwarded_requests);
         if is_end {
+            uploads::came();
             visit.upload = None;
             visit.forwarded = Some(self.shared.forwarded.join());
         } else if !self.shared.uploads.go_on(upload, came, most) {
@@ -342,6 +359,7 @@ impl Gateway {
         if upstream.status == StatusCode::SWITCHING_PROTOCOLS {
             visit.forwarded = None;
             visit.upload = None;
+            uploads::came();
         }
         // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
         let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
@@ -387,14 +405,6 @@ impl Gateway {
         let leads_to_token = !is_token(route) && others.any(|other| is_token(routes.of(other)));
         if leads_to_token { Route::Suspect } else { route }
     }
-}
-
-/// How long the upstream may be silent, where the configured time is too short: while it is still being
-/// sent a body. On HTTP/2 nothing else ends a client's own silence.
-fn patience(session: &mut Session, is_upgrade: bool, is_buffered: bool) -> Option<Duration> {
-    let is_large = !is_buffered && intercept::is_large(session);
-    let is_http2 = session.req_header().version == Version::HTTP_2;
-    (is_upgrade || is_large).then_some(if is_http2 { STALLED } else { LONG_SILENCE })
 }
 
 /// A phase that panics fails as one does that can't go on: the request is answered with 500.

@@ -24,6 +24,8 @@ const LONGEST: Duration = Duration::from_mins(1);
 pub struct Guess<'a> {
     pub limits: &'a GuessLimits,
     pub origin: Origin,
+    /// How many that were never right may wait until they are looked at.
+    pub waiting: usize,
 }
 
 /// Where an attempt comes from.
@@ -70,7 +72,7 @@ struct Attempt {
 
 /// Counts wrong secrets. What was right before is let through where it was right, whatever is guessed;
 /// elsewhere whatever is guessed at other addresses: so nobody is locked out by another's guesses, and
-/// an address that has guessed too often learns nothing more.
+/// an address that has guessed too often learns nothing more, unless it is one that has been right.
 #[derive(Debug)]
 pub struct Guesses {
     pub key: BindingKey,
@@ -103,7 +105,7 @@ impl Guesses {
     /// Lets an attempt through that has this binding, or not. It is counted until it is known how it
     /// ends, once for all who make it at the same time from the same address: of many at once none is
     /// overlooked. Nobody has looked at the secret so far, so that beyond what one address may try the
-    /// answer does not depend on it.
+    /// answer does not depend on it, but where it was right from there.
     pub fn admit<'a>(
         &self,
         guess: Guess<'_>,
@@ -172,7 +174,7 @@ mod tests {
     const THERE: Origin = Origin::from_v4([192, 0, 2, 2]);
 
     fn admit(guesses: &Guesses, origin: Origin, secret: u8) -> Result<Admitted, ClientError> {
-        guesses.admit(Guess { limits: &LIMITS, origin }, ["portal"], [secret; 32])
+        guesses.admit(Guess { limits: &LIMITS, origin, waiting: 1 }, ["portal"], [secret; 32])
     }
 
     fn guess(guesses: &Guesses, origin: Origin, secret: u8, shown: Shown) -> bool {

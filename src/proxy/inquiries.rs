@@ -167,14 +167,15 @@ impl Case<'_> {
                     return Ok(Ending::UPSTREAMS);
                 };
                 // Nobody is asked about a caller who would be shown nothing.
-                let Ok(shown) = self.look(&client_id).await? else {
-                    return Ok(Ending::UPSTREAMS);
-                };
-                if !self.is_believed().await? {
+                if self.look(&client_id).await?.is_err() || !self.is_believed().await? {
                     return Ok(Ending::UPSTREAMS);
                 }
                 self.record.note_client(&client_id, &self.config.policy);
-                Ok(Ending::noted(Given::Shown(shown), Ok(())))
+                // It may have ended while the caller was asked about.
+                Ok(match self.look(&client_id).await? {
+                    Ok(shown) => Ending::noted(Given::Shown(shown), Ok(())),
+                    Err(_) => Ending::UPSTREAMS,
+                })
             }
             Said::TokenUnsupported => {
                 let Some(client_id) = self.caller_with_secret() else {

@@ -1,9 +1,13 @@
 //! Requests whose bodies are still to come: how many there may be, and which make room.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
 
+use super::stream::STALLED;
 use crate::count::{Count, Counted};
 
 /// What an upload brings on average, in octets a second, where others need its place.
@@ -40,6 +44,41 @@ impl Uploads {
     }
 }
 
+tokio::task_local! {
+    /// When something last went on in a request whose body is still to come.
+    static LAST: Arc<Mutex<Option<Instant>>>;
+}
+
+/// Does `work`, which is one request of HTTP/2, or gives it up once its body has brought nothing for
+/// too long, and nothing of its answer went to its client either. The library itself waits for a body
+/// for ever there, even where the answer has been given.
+pub async fn unless_silent(work: impl Future<Output = ()>) {
+    let last = Arc::new(Mutex::new(None));
+    let mut work = pin!(LAST.scope(Arc::clone(&last), work));
+    loop {
+        let since = last.lock().unwrap_or_else(Instant::now);
+        let ends = since + STALLED;
+        tokio::select! {
+            () = &mut work => return,
+            () = sleep_until(ends) => {
+                if last.lock().is_some_and(|last| last + STALLED <= ends) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Notes that a body is still to come, and that something went on.
+pub fn went_on() {
+    let _ = LAST.try_with(|last| *last.lock() = Some(Instant::now()));
+}
+
+/// Notes that a body has come.
+pub fn came() {
+    let _ = LAST.try_with(|last| *last.lock() = None);
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::time::advance;
@@ -70,5 +109,32 @@ mod tests {
         assert!(uploads.begin(4).is_none());
         drop((last, new));
         assert!(uploads.go_on(&mut slow, 0, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_brings_nothing_ends_its_request() {
+        let began = Instant::now();
+        unless_silent(async {
+            went_on();
+            advance(STALLED / 2).await;
+            went_on();
+            std::future::pending::<()>().await;
+        })
+        .await;
+        assert_eq!(began.elapsed(), STALLED / 2 + STALLED);
+        // What has come, or brings something, or has no body, takes as long as it takes.
+        for pieces in [0, 1, 4] {
+            let began = Instant::now();
+            unless_silent(async {
+                for _ in 0..pieces {
+                    went_on();
+                    advance(STALLED / 2).await;
+                }
+                came();
+                advance(5 * STALLED).await;
+            })
+            .await;
+            assert_eq!(began.elapsed(), (STALLED / 2) * pieces + 5 * STALLED);
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -14,6 +15,7 @@ use super::authority::{Authority, LISTEN};
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Ended, Frames, HEADERS, block, frame,
 };
+use super::leap::{leap, settle, until};
 use super::load::is_exhaustive;
 use super::strict::Recorder;
 use super::support::{Cambio, Connection, PATIENCE, Upstream, folder, get, load};
@@ -456,6 +458,56 @@ async fn answers_without_a_window_are_given_up() {
     while cambio.running.connections() > 1 {
         tokio::task::yield_now().await;
     }
+}
+
+/// Where the answer came early, nobody waits for the rest of the body for ever.
+#[tokio::test]
+async fn a_body_that_does_not_come_ends_its_request() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (cambio, authority) = start(&format!("http://{}", upstream.local_addr().unwrap())).await;
+    // Two of its connections are answered, and one is not.
+    let answering = tokio::spawn(async move {
+        let mut open = Vec::new();
+        for is_answered in [true, true, false] {
+            let (mut stream, _) = upstream.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+            }
+            if is_answered {
+                let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno";
+                stream.write_all(answer).await.unwrap();
+            }
+            open.push(stream);
+        }
+        open
+    });
+    let stream = connect(&cambio, &authority, b"h2").await;
+    let mut client = Frames::open(stream, 65_535).await.unwrap();
+    let all = sound("POST", "/x");
+    let head: Vec<_> = all.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+    for stream in [1, 3] {
+        client.send(frame(HEADERS, END_HEADERS, stream, &block(&head))).await.unwrap();
+        let ended = timeout(PATIENCE, client.ended(&[stream])).await.expect("no answer");
+        assert_eq!(ended[&stream], Ended::Answered(404));
+    }
+    client.send(frame(HEADERS, END_HEADERS, 5, &block(&head))).await.unwrap();
+    let _open = timeout(PATIENCE, answering).await.unwrap().unwrap();
+    assert_eq!(cambio.running.connections(), 3);
+    leap(Duration::from_secs(59)).await;
+    settle().await;
+    assert_eq!(cambio.running.connections(), 3);
+    // One that goes on is none of them.
+    client.send(frame(DATA, 0, 1, b"more")).await.unwrap();
+    settle().await;
+    leap(Duration::from_secs(2)).await;
+    let reset = timeout(PATIENCE, client.ended(&[5])).await.unwrap();
+    assert_eq!(reset[&5], Ended::Reset);
+    until(|| cambio.running.connections() == 1).await;
+    settle().await;
+    assert_eq!(cambio.running.connections(), 1);
+    leap(Duration::from_secs(61)).await;
+    until(|| cambio.running.connections() == 0).await;
 }
 
 /// HTTP/2 knows interim answers, and the library does not: they end here.

@@ -29,6 +29,9 @@ mod authority;
 mod downgrade;
 mod frames;
 mod http2;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../e2e/leap.rs"]
+mod leap;
 mod load;
 mod memory;
 mod pressure;

@@ -258,7 +258,7 @@ impl Probe {
     async fn of(&self, client_id: &str, secret: &str) -> Result<(), Unvouched> {
         const LIMITS: GuessLimits =
             GuessLimits { client_and_address: 10, client: 100, address: 1000 };
-        let guess = Guess { limits: &LIMITS, origin: Origin::UNKNOWN };
+        let guess = Guess { limits: &LIMITS, origin: Origin::UNKNOWN, waiting: 100 };
         self.probe.of(&Self::attempt(client_id, secret), guess).await.map(|_| ())
     }
 

@@ -45,6 +45,39 @@ fn each_limit_holds_by_itself_and_comes_back_one_by_one() {
 }
 
 #[test]
+fn what_was_right_before_is_held_to_its_own_address_alone() {
+    let mut throttle = throttle();
+    let known = |throttle: &mut Throttle, origin| {
+        (0..100)
+            .take_while(|_| throttle.take_known(&LIMITS, ["a"], origin, MINUTE).is_some())
+            .count()
+    };
+    for origin in [HERE, at(1)] {
+        assert_eq!(let_through(&mut throttle, "a", origin, MINUTE), 3);
+        // Beyond it nothing is told from what is wrong.
+        assert_eq!(known(&mut throttle, origin), 0);
+    }
+    // Of the client no more may be guessed, from wherever; what was right goes on.
+    assert_eq!(let_through(&mut throttle, "a", at(2), MINUTE), 0);
+    assert_eq!(known(&mut throttle, at(2)), 3);
+    // It takes nothing from those who have yet to be right elsewhere.
+    let fresh = &mut self::throttle();
+    assert_eq!((known(fresh, HERE), known(fresh, at(1)), known(fresh, at(2))), (3, 3, 3));
+    assert_eq!(let_through(fresh, "a", at(3), MINUTE), 3);
+    // And it counts for its address, whose limit holds for it, too.
+    assert_eq!(let_through(fresh, "a", HERE, MINUTE), 0);
+    let others: usize =
+        ["b", "c", "d", "e"].iter().map(|id| let_through(fresh, id, at(1), MINUTE)).sum();
+    assert_eq!(others, 9);
+}
+
+#[test]
+fn addresses_are_told_apart_by_their_octets() {
+    assert_eq!(HERE.octets(), &[0, 0, 0xff, 0xff, 192, 0, 2, 1]);
+    assert_eq!(Origin::UNKNOWN.octets(), &[0; 8]);
+}
+
+#[test]
 fn what_was_no_wrong_guess_is_given_back() {
     let mut throttle = throttle();
     for _ in 0..100 {

@@ -32,6 +32,7 @@ mod chaos_figures;
 mod chaos_issuer;
 mod chaos_kinds;
 mod client_probe;
+mod client_verdicts;
 mod confinement;
 mod dev;
 mod doctor;

@@ -214,6 +214,26 @@ fn a_check_is_costly_for_everybody_where_it_is_for_one() {
 }
 
 #[test]
+fn a_policy_lists_what_it_was_made_of() {
+    let policy = policy();
+    let issuers: Vec<_> = policy.issuers().map(|issuer| &*issuer.name).collect();
+    assert_eq!(issuers, ["partner"]);
+    let applications: Vec<_> = policy.applications().map(|one| one.client_id.as_str()).collect();
+    assert_eq!(applications, ["portal", "app", "a b:c%/ä", "50%", "rotated"]);
+}
+
+/// What is guessed at is counted for all of them.
+#[test]
+fn a_check_names_every_client_that_may_be_meant() {
+    for (id, all) in [("portal", &["portal"][..]), ("50%25", &["50%", "50%25"])] {
+        let form = Form::parse(b"").unwrap();
+        let credentials = Credentials::present(&[&basic(id, "any")], &form).unwrap();
+        let check = policy().secret_check(credentials);
+        assert_eq!(check.unverified_client_ids().collect::<Vec<_>>(), all);
+    }
+}
+
+#[test]
 fn a_binding_changes_with_all_that_a_verdict_rests_on() {
     let binding = |application: Application, id: &str, secret: &str| {
         let form = Form::parse(b"").unwrap();

@@ -13,6 +13,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod bounds;
 #[path = "../fuzz/checks/mod.rs"]
 mod checks;
 mod client;

@@ -45,7 +45,7 @@ pub fn check(data: &[u8]) -> bool {
 /// RFC 7517 §5: each key stands for itself.
 fn each_is_accounted_for(members: &[Value], set: &KeySet, skipped: &[SkippedKey]) {
     assert_eq!(set.len() + skipped.len(), members.len());
-    assert!(!set.is_empty());
+    assert_ne!(set.len(), 0);
     for (index, member) in members.iter().enumerate() {
         let why = skipped.iter().find(|key| key.index == index).map(|key| key.why);
         match VerificationKey::from_jwk(member) {

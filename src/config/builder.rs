@@ -14,6 +14,18 @@ fn mark_of(marker: &Marker) -> Mark {
     Mark { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
+/// The parser ends a last line that does not end itself, and may then complain of the next one: what
+/// is told stands at the end of what there is.
+fn within(text: &str, mark: Mark) -> Mark {
+    let text = text.replace("\r\n", "\n");
+    let lines = text.split(['\n', '\r']);
+    let count = lines.clone().count();
+    if mark.line <= count {
+        return mark;
+    }
+    Mark { line: count, column: lines.last().map_or(0, |line| line.chars().count()) + 1 }
+}
+
 /// A collection that has not ended yet.
 enum Open {
     Sequence(NodeId),
@@ -46,7 +58,7 @@ impl<'f> Builder<'f> {
                 Ok(event) => event,
                 Err(error) => {
                     let message = format!("the YAML can't be read from here on: {}", error.info());
-                    self.fault(mark_of(error.marker()), message);
+                    self.fault(within(text, mark_of(error.marker())), message);
                     return None;
                 }
             };

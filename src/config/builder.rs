@@ -18,12 +18,9 @@ fn mark_of(marker: &Marker) -> Mark {
 /// is told stands at the end of what there is.
 fn within(text: &str, mark: Mark) -> Mark {
     let text = text.replace("\r\n", "\n");
-    let lines = text.split(['\n', '\r']);
-    let count = lines.clone().count();
-    if mark.line <= count {
-        return mark;
-    }
-    Mark { line: count, column: lines.last().map_or(0, |line| line.chars().count()) + 1 }
+    let lines: Vec<&str> = text.split(['\n', '\r']).collect();
+    let end = lines.last().map_or(0, |line| line.chars().count());
+    if mark.line <= lines.len() { mark } else { Mark { line: lines.len(), column: end + 1 } }
 }
 
 /// A collection that has not ended yet.

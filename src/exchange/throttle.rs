@@ -94,44 +94,23 @@ impl Throttle {
     }
 
     /// Counts one attempt, or says by `None` that there were too many; whoever is told so is not
-    /// counted. `client_ids` are all that the attempt can be read for. `now` is since any moment that
-    /// stays the same.
+    /// counted. `client_ids` are all that the attempt can be read for. What `was_right` before is held
+    /// to what is tried from its own address, and not to what is tried in its name from elsewhere.
+    /// `now` is since any moment that stays the same.
     pub fn take<'a>(
         &mut self,
         limits: &GuessLimits,
         client_ids: impl IntoIterator<Item = &'a str>,
-        origin: Origin,
-        now: Duration,
-    ) -> Option<Charge> {
-        self.charge(limits, client_ids, origin, now, true)
-    }
-
-    /// As [`Throttle::take`], for what was right before: it is held to what is tried from its own
-    /// address, and not to what is tried in its name from elsewhere.
-    pub fn take_known<'a>(
-        &mut self,
-        limits: &GuessLimits,
-        client_ids: impl IntoIterator<Item = &'a str>,
-        origin: Origin,
-        now: Duration,
-    ) -> Option<Charge> {
-        self.charge(limits, client_ids, origin, now, false)
-    }
-
-    fn charge<'a>(
-        &mut self,
-        limits: &GuessLimits,
-        client_ids: impl IntoIterator<Item = &'a str>,
         Origin(origin): Origin,
+        was_right: bool,
         now: Duration,
-        from_wherever: bool,
     ) -> Option<Charge> {
         let mut ids: Vec<String> = client_ids.into_iter().map(folded).collect();
         ids.sort_unstable();
         ids.dedup();
         let mut counts = vec![self.count(Kind::Address, &origin, limits.address)];
         for id in ids {
-            if from_wherever {
+            if !was_right {
                 counts.push(self.count(Kind::Client, id.as_bytes(), limits.client));
             }
             let both = [&origin[..], id.as_bytes()].concat();

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use super::asking::Asking;
 use super::guesses::{Guess, Guesses, Shown};
 use crate::config::Endpoints;
-use crate::count::Count;
+use crate::count::{Count, Full};
 use crate::exchange::inquiry::Purpose;
 use crate::exchange::vouching::{Answer, AskedWith, Attempt, Unvouched, Vouched};
 use crate::telemetry::metrics::{Metrics, ProbeOutcome};
@@ -187,12 +187,9 @@ impl ClientProbe {
         // others.
         let result = match self.right.get(&key).await {
             Some(vouched) => Ok(vouched),
-            None => match self.queue.enter(guess.waiting) {
-                None if !admitted.was_right() => Err(Unvouched::Silent),
-                queued => {
-                    let _queued = queued.filter(|_| !admitted.was_right());
-                    self.ask(attempt, admitted.was_right(), purpose, key).await
-                }
+            None => match admitted.queue(&self.queue, guess.waiting) {
+                Ok(_queued) => self.ask(attempt, admitted.was_right(), purpose, key).await,
+                Err(Full) => Err(Unvouched::Silent),
             },
         };
         let shown = match &result {

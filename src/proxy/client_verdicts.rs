@@ -7,8 +7,8 @@ use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::guesses::{Guess, Guesses, Shown};
-use crate::count::Count;
+use super::guesses::{Admitted, Guess, Guesses, Shown};
+use crate::count::{Count, Full};
 use crate::exchange::client::{SecretCheck, Verdict};
 use crate::exchange::error::{Failure, Refusal};
 
@@ -68,7 +68,7 @@ impl ClientVerdicts {
         let key = guesses.key.tag(&check.binding());
         let admitted = guesses.admit(guess, check.unverified_client_ids(), key)?;
         let compared = if check.is_costly() {
-            self.remembered(check, key, admitted.was_right(), guess.waiting).await
+            self.remembered(check, key, &admitted, guess.waiting).await
         } else {
             Ok(check.run())
         };
@@ -86,17 +86,15 @@ impl ClientVerdicts {
         &self,
         check: &SecretCheck,
         key: [u8; 32],
-        is_known: bool,
+        admitted: &Admitted,
         waiting: usize,
     ) -> Result<Verdict, NotRight> {
         if let Some(verdict) = self.right.get(&key).await {
             return Ok(verdict);
         }
-        let _queued = match self.queue.enter(waiting.min(QUEUE)) {
-            None if !is_known => return Err(NotRight::Refusal(Failure::Overloaded.into())),
-            queued => queued.filter(|_| !is_known),
-        };
-        let compared = self.compare(check, is_known);
+        let queued = admitted.queue(&self.queue, waiting.min(QUEUE));
+        let _queued = queued.map_err(|Full| NotRight::Refusal(Failure::Overloaded.into()))?;
+        let compared = self.compare(check, admitted.was_right());
         self.right.try_get_with(key, compared).await.map_err(|not_right| *not_right)
     }
 

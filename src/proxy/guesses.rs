@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
+use crate::count::{Count, Counted, Full};
 use crate::exchange::client::ClientError;
 use crate::exchange::throttle::{Charge, GuessLimits, Origin, Throttle};
 use crate::exchange::vouching::BindingKey;
@@ -61,6 +62,11 @@ impl Admitted {
     /// Whether the same credentials were right before, from wherever.
     pub const fn was_right(&self) -> bool {
         self.was_right
+    }
+
+    /// A place among `most` in the `queue` of those that were never right. The others need none.
+    pub fn queue(&self, queue: &Count, most: usize) -> Result<Option<Counted>, Full> {
+        if self.was_right { Ok(None) } else { queue.enter(most).ok_or(Full).map(Some) }
     }
 }
 
@@ -122,11 +128,7 @@ impl Guesses {
             return Ok(Admitted { tag, seat, was_right, attempt: Some(attempt) });
         }
         let (limits, now) = (guess.limits, self.began.elapsed());
-        let charge = if was_right {
-            throttle.take_known(limits, client_ids, guess.origin, now)
-        } else {
-            throttle.take(limits, client_ids, guess.origin, now)
-        };
+        let charge = throttle.take(limits, client_ids, guess.origin, was_right, now);
         let charge = Mutex::new(Some(charge.ok_or(ClientError::Throttled)?));
         let attempt = Arc::new(Attempt { charge });
         self.pending.insert(seat, Arc::downgrade(&attempt));

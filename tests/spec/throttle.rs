@@ -17,7 +17,7 @@ fn at(address: u32) -> Origin {
 }
 
 fn take(throttle: &mut Throttle, id: &str, origin: Origin, now: Duration) -> Option<Charge> {
-    throttle.take(&LIMITS, [id], origin, now)
+    throttle.take(&LIMITS, [id], origin, false, now)
 }
 
 /// How many attempts get through at a time.
@@ -49,7 +49,7 @@ fn what_was_right_before_is_held_to_its_own_address_alone() {
     let mut throttle = throttle();
     let known = |throttle: &mut Throttle, origin| {
         (0..100)
-            .take_while(|_| throttle.take_known(&LIMITS, ["a"], origin, MINUTE).is_some())
+            .take_while(|_| throttle.take(&LIMITS, ["a"], origin, true, MINUTE).is_some())
             .count()
     };
     for origin in [HERE, at(1)] {
@@ -100,11 +100,11 @@ fn other_spellings_of_a_name_are_the_same_client() {
         assert_eq!(let_through(&mut throttle, "a", HERE, MINUTE), 3);
         assert!(take(&mut throttle, other, HERE, MINUTE).is_none(), "{other}");
         // And of one that can be read for two, each counts.
-        assert!(throttle.take(&LIMITS, ["b", other], HERE, MINUTE).is_none(), "{other}");
+        assert!(throttle.take(&LIMITS, ["b", other], HERE, false, MINUTE).is_none(), "{other}");
     }
     let mut throttle = throttle();
     for _ in 0..3 {
-        assert!(throttle.take(&LIMITS, ["a", "b"], HERE, MINUTE).is_some());
+        assert!(throttle.take(&LIMITS, ["a", "b"], HERE, false, MINUTE).is_some());
     }
     assert!(take(&mut throttle, "b", HERE, MINUTE).is_none());
     assert!(take(&mut throttle, "c", HERE, MINUTE).is_some());
@@ -146,7 +146,7 @@ fn times_at_the_end_of_all_times_do_not_wrap() {
     }
     let mut throttle = self::throttle();
     let limits = GuessLimits { client_and_address: u32::MAX, client: u32::MAX, address: u32::MAX };
-    assert!(throttle.take(&limits, ["b"], HERE, MINUTE).is_some());
+    assert!(throttle.take(&limits, ["b"], HERE, false, MINUTE).is_some());
     let none = GuessLimits { client_and_address: 0, client: 0, address: 0 };
-    assert!(throttle.take(&none, ["c"], at(1), MINUTE).is_some());
+    assert!(throttle.take(&none, ["c"], at(1), false, MINUTE).is_some());
 }

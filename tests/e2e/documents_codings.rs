@@ -12,26 +12,26 @@ fn identity(body: &[u8]) -> Vec<u8> {
     body.to_vec()
 }
 
-fn gzip(body: &[u8]) -> Vec<u8> {
+pub fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(body).unwrap();
     encoder.finish().unwrap()
 }
 
 /// RFC 9110 §8.4.1.2: in the zlib format.
-fn deflate(body: &[u8]) -> Vec<u8> {
+pub fn deflate(body: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(body).unwrap();
     encoder.finish().unwrap()
 }
 
-fn brotli(body: &[u8]) -> Vec<u8> {
+pub fn brotli(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     brotli::CompressorWriter::new(&mut out, 4096, 5, 20).write_all(body).unwrap();
     out
 }
 
-fn zstd(body: &[u8]) -> Vec<u8> {
+pub fn zstd(body: &[u8]) -> Vec<u8> {
     zstd::encode_all(body, 3).unwrap()
 }
 

@@ -5,11 +5,14 @@ use std::collections::HashSet;
 use std::io::Write as _;
 
 use base64::Engine as _;
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 
 use super::spellings_forms::{FORMS, Fate, Pairs, plain};
 use super::spellings_recorder::Recorder;
 use super::spellings_ways::other_ways;
+use super::tls::{Http2, http_2};
+use super::{authority, tls};
 use crate::refresh_support::{SECRET, furnish, lines, stand_in, subject_token};
 use crate::support::{Cambio, Connection, Response, folder, get};
 
@@ -111,15 +114,27 @@ struct Estate {
 
 impl Estate {
     async fn start() -> Self {
+        Self::start_in(folder(), "").await
+    }
+
+    /// By TLS, and a client that speaks HTTP/2.
+    async fn over_http_2() -> (Self, Http2) {
+        let (folder, authority) = (folder(), authority::Authority::new());
+        authority.write_leaf(folder.path());
+        let estate = Self::start_in(folder, authority::LISTEN).await;
+        let client = http_2(&estate.cambio, &authority).await;
+        (estate, client)
+    }
+
+    async fn start_in(folder: TempDir, listen: &str) -> Self {
         let (issuer, once) = (stand_in().await, stand_in().await);
         let upstream = Recorder::start().await;
-        let folder = folder();
         furnish(folder.path(), &issuer, &once);
         let url = format!(
             "upstream: {{ url: \"http://{}\", timeouts: {{ connect: 30s, read: 60s }} }}\n",
             upstream.address
         );
-        let more = format!("{url}{}", lines(&issuer, &once));
+        let more = format!("{listen}{url}{}", lines(&issuer, &once));
         let cambio = Cambio::start_in(folder, "", &more).await;
         let token = subject_token(&issuer, |_| {});
         Self { cambio, upstream, token, sent: HashSet::new(), wrong: Vec::new() }
@@ -147,11 +162,19 @@ impl Estate {
     async fn ask_here(&mut self, name: &str, request: Vec<u8>, is_granted: bool) {
         let before = self.upstream.all().len();
         let response = self.ask(&request).await;
+        self.judge(name, &response, request.starts_with(b"HEAD "), is_granted);
+        if self.upstream.all().len() != before {
+            self.wrong.push(format!("{name}: it reached the upstream"));
+        }
+        self.sent.insert(request);
+    }
+
+    /// Whether it is an answer of ours, and which.
+    fn judge(&mut self, name: &str, response: &Response, is_head: bool, is_granted: bool) {
         let header = |name: &str| response.header(name).unwrap_or_default();
         let json: serde_json::Value = serde_json::from_slice(&response.body).unwrap_or_default();
         let is_oauth = header("content-type") == "application/json";
         let is_text = header("content-type") == "text/plain; charset=utf-8";
-        let is_head = request.starts_with(b"HEAD ");
         let is_right = match (is_granted, is_oauth) {
             (true, _) => response.status == 200 && json["access_token"].is_string(),
             (false, true) => {
@@ -166,10 +189,6 @@ impl Estate {
         {
             self.wrong.push(format!("{name}: {} {}", response.head, json));
         }
-        if self.upstream.all().len() != before {
-            self.wrong.push(format!("{name}: it reached the upstream"));
-        }
-        self.sent.insert(request);
     }
 
     /// Asks in a way that is to reach the upstream, to the byte.
@@ -312,6 +331,86 @@ async fn other_grants_in_the_same_writings_pass_and_so_do_exchanges_elsewhere() 
     tell(&format!(
         "spellings: {passed} requests for other grants passed to the byte in the same writings, {opaque} \
          that nobody can look into did not; {odd} exchanges passed on paths that are none of ours"
+    ));
+}
+
+/// The same request by HTTP/2, where it can be written so; and what it is answered.
+async fn ask_by_http_2(
+    client: &mut Http2,
+    path: &str,
+    fields: &str,
+    body: &[u8],
+) -> Option<Response> {
+    let secret = base64::engine::general_purpose::STANDARD.encode(format!("portal:{SECRET}"));
+    let mut request = http::Request::post(format!("https://idp.example{path}"))
+        .header("authorization", format!("Basic {secret}"));
+    for line in fields.lines() {
+        let (name, value) = line.split_once(':').unwrap();
+        request = request.header(name, value.trim());
+    }
+    let request = request.body(()).ok()?;
+    let (parts, body) = tls::ask(client, request, body).await.expect("no answer");
+    let fields = parts
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
+    let head = format!("HTTP/2 {}\r\n{}\r\n", parts.status.as_u16(), fields.collect::<String>());
+    Some(Response { status: parts.status.as_u16(), head, body })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_http_2_it_is_the_same() {
+    let (mut estate, mut client) = Estate::over_http_2().await;
+    let (mut here, mut granted, mut passed) = (0, 0, 0);
+    let token = estate.token.clone();
+    let exchange = [("grant_type", URN), ("subject_token", &*token), ("subject_token_type", JWT)];
+    // A path that names its host is for HTTP/1.1.
+    let paths = || PATHS.into_iter().filter(|path| path.starts_with('/'));
+    for form in FORMS {
+        for path in paths() {
+            let name = format!("{} on {path} by HTTP/2", form.name);
+            let body = (form.body)(&exchange);
+            let answer = ask_by_http_2(&mut client, path, form.fields, &body).await.unwrap();
+            estate.judge(&name, &answer, false, form.fate == Fate::Legal);
+            here += 1;
+            granted += usize::from(form.fate == Fate::Legal);
+        }
+    }
+    for path in SUSPECTS {
+        let path = std::str::from_utf8(path).ok().filter(|path| path.starts_with('/'));
+        let Some(path) = path else { continue };
+        for form in FORMS.iter().filter(|form| matches!(form.name, "arrays" | "JSON" | "gzip")) {
+            let body = (form.body)(&exchange);
+            let name = format!("{} on {path} by HTTP/2", form.name);
+            if let Some(answer) = ask_by_http_2(&mut client, path, form.fields, &body).await {
+                estate.judge(&name, &answer, false, false);
+                here += 1;
+            }
+        }
+    }
+    estate.assert_nothing_wrong();
+    assert_eq!(estate.upstream.all().len(), 0);
+    // Another grant passes.
+    for (nth, form) in FORMS.iter().enumerate().filter(|(_, form)| form.fate != Fate::Opaque) {
+        for path in paths() {
+            let body = (form.body)(OTHERS[nth % OTHERS.len()]);
+            let answer = ask_by_http_2(&mut client, path, form.fields, &body).await.unwrap();
+            let is_theirs = answer.status == 200 && answer.body == b"ok";
+            passed += 1;
+            if !is_theirs
+                || estate.upstream.requests() != passed
+                || estate.upstream.last_body() != body
+            {
+                estate.wrong.push(format!("{} on {path}: {}", form.name, answer.head));
+            }
+        }
+    }
+    estate.assert_nothing_wrong();
+    estate.assert_nothing_upstream();
+    assert!(here >= 500 && granted > 0 && passed > 0, "{here} {granted} {passed}");
+    tell(&format!(
+        "spellings by HTTP/2: {here} requests for an exchange, none reached the upstream, {granted} were \
+         legal and granted; {passed} requests for other grants passed to the byte"
     ));
 }
 

@@ -1,5 +1,7 @@
 //! Ways to write the parameters of a token request: each turns pairs into header fields and a body.
 
+use super::documents_codings::{brotli, deflate, zstd};
+
 /// Names and values.
 pub type Pairs<'a> = &'a [(&'a str, &'a str)];
 
@@ -147,6 +149,7 @@ pub const FORMS: &[Form] = &[
     form("lower-case escapes", Legal, |p| values(p, |v| escaped(v).to_ascii_lowercase())),
     form("empty pairs", Legal, |p| with(p, "&&", "&&&")),
     form("parameters that nobody knows", Legal, |p| with(p, "x=y&", "&z&=w")),
+    form("a method that overrides, by parameter", Legal, |p| with(p, "_method=PUT&", "")),
     form("an empty parameter beside it", Legal, |p| with(p, "actor_token=&", "")),
     form("in another order", Legal, |p| {
         let reversed: Vec<_> = p.iter().rev().copied().collect();
@@ -383,6 +386,36 @@ pub const FORMS: &[Form] = &[
         Opaque,
         "Content-Type: application/json\r\nContent-Encoding: GZip\r\n",
         |p| gzip(json(p, str::to_owned).as_bytes()),
+    ),
+    other(
+        "deflate",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: deflate\r\n",
+        |p| deflate(&plain(p)),
+    ),
+    other(
+        "Brotli",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: br\r\n",
+        |p| brotli(&plain(p)),
+    ),
+    other(
+        "Zstandard",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: zstd\r\n",
+        |p| zstd(&plain(p)),
+    ),
+    other(
+        "a coding of JSON",
+        Opaque,
+        "Content-Type: application/json\r\nContent-Encoding: br\r\n",
+        |p| brotli(json(p, str::to_owned).as_bytes()),
+    ),
+    other(
+        "a coding that nobody knows",
+        Opaque,
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Encoding: x-none\r\n",
+        plain,
     ),
     other(
         "two codings",

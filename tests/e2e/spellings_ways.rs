@@ -20,6 +20,12 @@ pub fn other_ways(pairs: Pairs) -> Vec<(String, Vec<u8>)> {
             add("a method", format!("{method} {path} HTTP/1.1\r\n{head}{length}\r\n{form}"));
             add("a query", format!("{method} {path}?{form} HTTP/1.1\r\nHost: idp.example\r\n\r\n"));
             add(
+                "a method that overrides, by parameter",
+                format!(
+                    "{method} {path}?_method=POST HTTP/1.1\r\n{head}{length}\r\n_method=POST&{form}"
+                ),
+            );
+            add(
                 "a method that overrides",
                 format!(
                     "{method} {path} HTTP/1.1\r\n{head}X-HTTP-Method-Override: POST\r\n{length}\r\n{form}"

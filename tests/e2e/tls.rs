@@ -58,9 +58,9 @@ async fn http_1_over_tls() {
     }
 }
 
-type Http2 = h2::client::SendRequest<Bytes>;
+pub type Http2 = h2::client::SendRequest<Bytes>;
 
-async fn http_2(cambio: &Cambio, authority: &Authority) -> Http2 {
+pub async fn http_2(cambio: &Cambio, authority: &Authority) -> Http2 {
     let stream = connect(cambio, authority, &[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -68,7 +68,7 @@ async fn http_2(cambio: &Cambio, authority: &Authority) -> Http2 {
     client
 }
 
-async fn ask(
+pub async fn ask(
     client: &mut Http2,
     request: Request<()>,
     body: &[u8],

@@ -31,6 +31,18 @@ enum Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost(u32, u32, u32);
 
+/// Memory in KiB times passes of the cheapest of those parameters that OWASP's Password Storage Cheat
+/// Sheet takes for equal: 7 MiB and 5 passes.
+const LEAST_WORK: u64 = 7_168 * 5;
+
+impl Cost {
+    /// Whether whoever has the hash can try secrets faster than is generally held to be tolerable.
+    pub fn is_small(self) -> bool {
+        let Self(memory, passes, _) = self;
+        u64::from(memory) * u64::from(passes) < LEAST_WORK
+    }
+}
+
 /// Why a `hash:` in the configuration can't be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum HashError {
@@ -128,9 +140,21 @@ mod tests {
     fn a_hash_matches_the_secret_it_was_made_of() {
         let phc = hash(b"correct horse", &[7; 16]).unwrap();
         let stored = StoredSecret::from_hash(&phc).unwrap();
-        assert_eq!(stored.cost(), Some(Cost(19_456, 2, 1)));
+        let cost = stored.cost().unwrap();
+        assert_eq!((cost, cost.is_small()), (Cost(19_456, 2, 1), false));
         assert!(stored.matches(b"correct horse"));
         assert!(!stored.matches(b"correct horsf"));
+    }
+
+    #[test]
+    fn work_is_small_below_what_is_recommended() {
+        // Every one of the recommended, and what is just below.
+        for (memory, passes) in [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)] {
+            assert!(!Cost(memory, passes, 1).is_small(), "{memory} {passes}");
+        }
+        for (memory, passes) in [(7_167, 5), (19_456, 1), (8, 1), (17_919, 2)] {
+            assert!(Cost(memory, passes, 16).is_small(), "{memory} {passes}");
+        }
     }
 
     #[test]

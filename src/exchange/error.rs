@@ -365,6 +365,9 @@ impl Refusal {
             Self::SubjectToken(SubjectTokenError::Replayed) => {
                 (400, E::InvalidRequest, TOKEN_REFUSED, R::Replayed)
             }
+            Self::SubjectToken(SubjectTokenError::Revoked) => {
+                (400, E::InvalidRequest, TOKEN_REFUSED, R::RefreshRevoked)
+            }
             Self::Refresh(error) => {
                 let reason = match error {
                     RefreshError::Unknown => R::RefreshUnknown,
@@ -508,7 +511,11 @@ impl Refusal {
             SubjectTokenError::IssuerDisabled,
             SubjectTokenError::IssuerNotAllowed,
         ];
-        let once = [SubjectTokenError::JwtIdMissing, SubjectTokenError::Replayed];
+        let kept = [
+            SubjectTokenError::JwtIdMissing,
+            SubjectTokenError::Revoked,
+            SubjectTokenError::Replayed,
+        ];
         let refresh = [
             RefreshError::Unknown,
             RefreshError::Expired,
@@ -547,7 +554,7 @@ impl Refusal {
             .map(SubjectTokenError::Unverified)
             .chain(issuer)
             .chain(verify.into_iter().map(SubjectTokenError::Verify))
-            .chain(once);
+            .chain(kept);
         form.into_iter()
             .map(Self::Form)
             .chain(client.into_iter().map(Self::Client))

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::jwt::json::deserialize_value;
 use crate::oauth::scope::Scope;
 use crate::time::Timestamp;
 
@@ -31,6 +32,7 @@ pub struct CopiedClaim {
     pub minted: String,
     /// The claim that it was copied from. Of a mapping that now names another one it is no copy.
     pub subject: String,
+    #[serde(deserialize_with = "deserialize_value")]
     pub value: Value,
 }
 

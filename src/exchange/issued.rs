@@ -11,6 +11,7 @@ use super::opaque::{self, OpaqueId};
 use super::policy::Policy;
 use super::refresh;
 use super::token_id::{FamilyId, IssuerTag, JwtId};
+use crate::jwt::json::parse_object;
 use crate::jwt::key_set::KeySet;
 use crate::jwt::unverified::UnverifiedToken;
 use crate::jwt::verify::signed_claims;
@@ -64,7 +65,7 @@ impl std::fmt::Debug for AccessToken {
 
 impl AccessToken {
     /// The access token that has these claims, which only we can have made; `None` where we did not.
-    fn new(claims: Map<String, Value>) -> Option<Self> {
+    pub(super) fn new(claims: Map<String, Value>) -> Option<Self> {
         let id = JwtId::parse(claims.get("jti")?.as_str()?)?;
         let expires_at = Timestamp::from_secs(claims.get("exp")?.as_u64()?);
         Some(Self { claims, id, expires_at })
@@ -72,7 +73,7 @@ impl AccessToken {
 
     /// What an opaque token was found to stand for.
     pub fn from_kept(claims: &[u8]) -> Option<Self> {
-        Self::new(serde_json::from_slice(claims).ok()?)
+        Self::new(parse_object(claims).ok()?)
     }
 
     pub fn jwt_id(&self) -> &str {

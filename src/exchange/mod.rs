@@ -35,15 +35,17 @@ use zeroize::Zeroizing;
 use self::client::{AuthenticatedClient, ClientError};
 use self::error::Refusal;
 use self::family::Family;
+use self::issued::AccessToken;
 use self::mint::{Access, Issued, Kept};
 use self::policy::{Permit, Policy, UnknownIssuers};
 use self::request::ExchangeRequest;
 use self::subject::{Once, PendingSubject, SubjectTokenError, TrustedIssuer};
 use self::token_id::{Entropy, FamilyId};
+use crate::jwt::claims::Claims;
 use crate::jwt::key_set::KeySet;
 use crate::jwt::sign::SigningKeys;
 use crate::jwt::unverified::UnverifiedToken;
-use crate::jwt::verify::{VerifyError, verify};
+use crate::jwt::verify::{Verified, VerifyError, verify};
 use crate::oauth::form::Form;
 use crate::oauth::grant_type;
 use crate::oauth::token_type::TokenType;
@@ -187,6 +189,7 @@ impl Pending {
         record: &mut Record,
     ) -> Result<Approved, Refusal> {
         let Self { client, request, subject: PendingSubject { issuer, candidate } } = self;
+        let subject_kid = candidate.kid().map(str::to_owned);
         let subject =
             verify(candidate, &issuer.rules, keys, now).map_err(SubjectTokenError::from)?;
         record.subject = Some(subject.get().subject.clone());
@@ -197,15 +200,18 @@ impl Pending {
             Some(_) | None => None,
         };
         let permit = Permit::new(&client, &issuer, &subject, &request, now)?;
-        Ok(Approved { client, request, permit, once })
+        Ok(Approved { client, request, subject, subject_kid, permit, once })
     }
 }
 
-/// An exchange that is to be granted, unless its subject token was exchanged before and must not be.
+/// An exchange that is to be granted, unless its subject token was exchanged before and must not be,
+/// or is one of ours that was revoked.
 #[derive(Debug)]
 pub struct Approved {
     client: AuthenticatedClient,
     request: ExchangeRequest,
+    subject: Verified<Claims>,
+    subject_kid: Option<String>,
     permit: Permit,
     once: Option<Once>,
 }
@@ -217,7 +223,21 @@ impl Approved {
         self.once.as_ref()
     }
 
+    /// The subject token, where it is an access token of ours that comes back: the configuration
+    /// trusts our own issuer, with our keys. Whether it still holds is to be known before anything is
+    /// minted; where it does not, the exchange is refused as [`SubjectTokenError::Revoked`].
+    pub fn own_subject(&self, signing_keys: &SigningKeys, policy: &Policy) -> Option<AccessToken> {
+        let claims = self.subject.get();
+        // In front of an identity provider of the same issuer only the key tells whose it is.
+        let is_ours = claims.issuer == policy.authorization_server()
+            && signing_keys.iter().any(|key| Some(key.kid()) == self.subject_kid.as_deref());
+        is_ours.then(|| AccessToken::new(claims.all.clone())).flatten()
+    }
+
     /// Mints and signs. The answer may only leave once what is to be kept is kept.
+    ///
+    /// What was exchanged and comes back gains no time by that: its successor never outlives it, and
+    /// begins no family of refresh tokens.
     pub fn mint(
         self,
         signing_keys: &SigningKeys,
@@ -226,9 +246,13 @@ impl Approved {
         now: Timestamp,
         record: &mut Record,
     ) -> Result<Issued, Refusal> {
-        let Self { client, request, permit, once: _ } = self;
+        let is_own = self.own_subject(signing_keys, policy).is_some();
+        let Self { client, request, subject, subject_kid: _, mut permit, once: _ } = self;
+        if is_own {
+            permit.not_after = permit.not_after.min(subject.get().expires_at);
+        }
         let application = client.application();
-        let family = application.may_refresh().then_some(entropy.family);
+        let family = (application.may_refresh() && !is_own).then_some(entropy.family);
         let issuer = policy.authorization_server();
         let minted = mint::mint(&permit, issuer, family, entropy.jwt_id, now)
             .ok_or(SubjectTokenError::Verify(VerifyError::Expired))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::client::AuthenticatedClient;
+use super::issued::Inactive;
 use super::policy::Policy;
 use crate::jwt::claims::Claims;
 use crate::jwt::unverified::{UnverifiedError, UnverifiedToken};
@@ -29,6 +30,19 @@ pub enum SubjectTokenError {
     JwtIdMissing,
     #[error("the token was exchanged before, and its issuer's tokens are accepted once only")]
     Replayed,
+    #[error("the token is one of ours, and was revoked")]
+    Revoked,
+}
+
+impl From<Inactive> for SubjectTokenError {
+    fn from(inactive: Inactive) -> Self {
+        match inactive {
+            Inactive::Expired | Inactive::Unknown => Self::Verify(VerifyError::Expired),
+            Inactive::Revoked | Inactive::Spent | Inactive::Forged | Inactive::NotForCaller => {
+                Self::Revoked
+            }
+        }
+    }
 }
 
 /// A token that is accepted once only, as it is remembered.

@@ -70,7 +70,15 @@ impl std::fmt::Debug for Throttle {
 /// What an attempt was counted for. It may be given back where the attempt was no wrong guess.
 #[derive(Debug)]
 #[must_use]
-pub struct Charge(Vec<Count>);
+pub struct Charge(Vec<Gain>);
+
+/// What was added to one cell: less than was to be, where it was full. No more than that is ever
+/// taken back, as the rest is what others have tried.
+#[derive(Debug)]
+struct Gain {
+    cell: usize,
+    by: u64,
+}
 
 #[derive(Debug)]
 struct Count {
@@ -120,24 +128,25 @@ impl Throttle {
         if !counts.iter().all(|count| self.has_room(count, now)) {
             return None;
         }
+        let mut gains = Vec::new();
         for Count { cells, interval } in &counts {
-            for cell in cells {
-                if let Some(cell) = self.cells.get_mut(*cell) {
-                    let next = (*cell).max(now).saturating_add(*interval);
-                    *cell = next.min(now.saturating_add(MINUTE));
+            for at in cells {
+                if let Some(cell) = self.cells.get_mut(*at) {
+                    let before = (*cell).max(now);
+                    let next = before.saturating_add(*interval).min(now.saturating_add(MINUTE));
+                    *cell = next;
+                    gains.push(Gain { cell: *at, by: next.saturating_sub(before) });
                 }
             }
         }
-        Some(Charge(counts))
+        Some(Charge(gains))
     }
 
     /// Takes back what an attempt was counted for.
-    pub fn give_back(&mut self, Charge(counts): Charge) {
-        for Count { cells, interval } in counts {
-            for cell in cells {
-                if let Some(cell) = self.cells.get_mut(cell) {
-                    *cell = cell.saturating_sub(interval);
-                }
+    pub fn give_back(&mut self, Charge(gains): Charge) {
+        for Gain { cell, by } in gains {
+            if let Some(cell) = self.cells.get_mut(cell) {
+                *cell = cell.saturating_sub(by);
             }
         }
     }

@@ -35,6 +35,13 @@ pub fn parse_object(text: &[u8]) -> Result<Map<String, Value>, NotStrictJson> {
     }
 }
 
+/// Reads one value as [`parse_object`] does, for `deserialize_with`. The library's own way to read a
+/// [`Value`] takes an object with a certain name in it for the text that is its value.
+pub fn deserialize_value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    let left = Cell::new(MAX_VALUES);
+    Strict { depth: 0, left: &left }.deserialize(deserializer)
+}
+
 #[derive(Clone, Copy)]
 struct Strict<'a> {
     depth: usize,
@@ -122,6 +129,19 @@ mod tests {
     fn an_object_is_read_as_it_stands() {
         let object = parse_object(br#" {"a":[1,-2,0.5,true,null,{"b":"\u00e4"}]} "#).unwrap();
         assert_eq!(Value::Object(object), serde_json::json!({"a":[1,-2,0.5,true,null,{"b":"ä"}]}));
+    }
+
+    /// What the library's own reader takes for something else.
+    #[test]
+    fn no_name_has_a_meaning_of_its_own() {
+        for inner in [r#""x""#, r#""\"admin\"""#, "1", r#"{"a":1}"#] {
+            let text = format!(r#"{{"a":{{"$serde_json::private::RawValue":{inner}}}}}"#);
+            let object = parse_object(text.as_bytes()).unwrap();
+            let inner = parse_object(format!("{{\"x\":{inner}}}").as_bytes()).unwrap();
+            assert_eq!(object["a"]["$serde_json::private::RawValue"], inner["x"]);
+            let written = serde_json::to_string(&object).unwrap();
+            assert_eq!(written, text);
+        }
     }
 
     /// A copied claim says what it said, to the last bit.

@@ -422,6 +422,24 @@ mod tests {
         }
     }
 
+    /// RFC 7518 §3.3.
+    #[test]
+    fn an_rsa_key_of_less_than_2048_bits_is_too_short() {
+        let short = include_str!("../../tests/spec/rsa_1024.pem");
+        let long = generate_pem(Algorithm::RS256).unwrap();
+        let load = |pem: &str, algorithm| {
+            SigningKey::from_pkcs8_pem(pem.as_bytes(), algorithm, None, None).map(|_| ())
+        };
+        for algorithm in [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
+            assert_eq!(load(short, algorithm), Err(SigningKeyError::TooShort), "{algorithm}");
+            assert_eq!(load(&long, algorithm), Ok(()), "{algorithm}");
+        }
+        // It is the length that is wrong with it: for other algorithms it is of another kind.
+        for other in [Algorithm::ES256, Algorithm::EdDSA] {
+            assert_eq!(load(short, other), Err(SigningKeyError::AlgorithmMismatch), "{other}");
+        }
+    }
+
     #[test]
     fn the_first_key_whose_time_has_come_signs() {
         let key = |not_before| {

@@ -107,6 +107,11 @@ impl Candidate {
         self.algorithm
     }
 
+    /// The key that the header names.
+    pub fn kid(&self) -> Option<&str> {
+        self.token.jws.unverified_kid.as_deref()
+    }
+
     /// Whether the set has the key that this token was signed with, as far as can be told without
     /// a fresher set. The key that the token names is the one, whatever the signature is worth. One
     /// that was chosen without its name is the one only if the signature holds: another may have
@@ -174,6 +179,11 @@ pub fn verify(
     // RFC 7800 §3.1: whoever presents such a token must prove the key, which nobody here can.
     if claims.contains_key("cnf") {
         return Err(VerifyError::SenderConstrained);
+    }
+    // RFC 8417 §2.2: it tells of something that happened, as a logout token does, and authorises
+    // nobody. Older ones do not say so by their `typ`.
+    if claims.get("events").is_some_and(Value::is_object) {
+        return Err(VerifyError::Type);
     }
     let subject = match claims.get("sub") {
         Some(Value::String(subject)) if is_subject(subject) => subject.clone(),

@@ -10,6 +10,7 @@ use super::asking::{Asking, Question, Reply};
 use super::authentication::Calling;
 use super::client_probe::{Belief, ClientProbe};
 use super::generation::Shared;
+use super::standing;
 use super::token_endpoint::decision_id;
 use crate::clock;
 use crate::config::{Config, Endpoints, Upstream};
@@ -18,7 +19,7 @@ use crate::exchange::credentials::Credentials;
 use crate::exchange::error::{Failure, Reason, Refusal};
 use crate::exchange::family::End;
 use crate::exchange::inquiry::{Caller, Inquiry, InquiryRecord, Purpose, Said};
-use crate::exchange::issued::{AccessToken, Inactive, KeptOfAccess, Owned, Suspected};
+use crate::exchange::issued::{AccessToken, Inactive, Owned, Suspected};
 use crate::exchange::vouching::{Attempt, Unvouched};
 use crate::store::StoreError;
 use crate::telemetry::audit::{self, Inquired};
@@ -380,17 +381,7 @@ impl Case<'_> {
                 let cut_off = store.cut_off_of(&family.descent().ancestors).await?;
                 Ok(family.standing(token, cut_off, now))
             }
-            Owned::Access(token) => {
-                let kept = KeptOfAccess {
-                    is_revoked: store.is_access_token_revoked(token.jwt_id()).await?,
-                    family: match token.family() {
-                        Some(family) => store.family(family).await?,
-                        None => None,
-                    },
-                    cut_off: store.cut_off_of(&token.descent().ancestors).await?,
-                };
-                Ok(token.standing(&kept, now))
-            }
+            Owned::Access(token) => standing::of_access(store.as_ref(), token, now).await,
         }
     }
 

@@ -25,6 +25,7 @@ pub mod reply;
 pub mod route;
 pub mod screen;
 pub mod section;
+pub mod standing;
 pub mod stream;
 pub mod switch;
 pub mod tls;

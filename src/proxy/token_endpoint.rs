@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::answer::Answer;
 use super::authentication::{Authentication, Calling};
 use super::client_probe::ClientProbe;
+use super::standing;
 use crate::clock;
 use crate::config::Config;
 use crate::count::{Count, Counted, Full};
@@ -135,6 +136,10 @@ impl TokenEndpoint {
         let (key_set, _busy) = aside(config, busy, waiting, keys.resolve(&pending)).await?;
         let now = clock::now();
         let approved = pending.approve(&key_set, now, record)?;
+        if let Some(own) = approved.own_subject(&config.signing_keys, &config.policy) {
+            let standing = standing::of_access(self.store.get()?.as_ref(), &own, now).await?;
+            standing.map_err(SubjectTokenError::from)?;
+        }
         let once = approved.once().copied();
         // A signature takes a fraction of a millisecond (RSA: one); handing it to another thread
         // would cost more than it spares.

@@ -66,6 +66,7 @@ mod metrics;
 mod operator;
 mod operator_command;
 mod operator_redis;
+mod own_tokens;
 mod panics;
 mod process;
 mod proxy;

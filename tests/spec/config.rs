@@ -5,9 +5,12 @@ use std::time::Duration;
 use cambio::config::{KeySource, Severity};
 use cambio::exchange::policy::UnknownIssuers;
 use cambio::jwt::algorithm::Algorithm;
+use cambio::jwt::sign::generate_pem;
 use secrecy::ExposeSecret as _;
 
-use super::config_support::{BASE, CANARY, changed, each, each_of, file, folder, load, of, unmark};
+use super::config_support::{
+    BASE, CANARY, changed, each, each_of, file, folder, load, of, unmark, write,
+};
 
 #[test]
 fn the_base_has_no_fault_and_no_warning() {
@@ -24,6 +27,8 @@ fn the_base_has_no_fault_and_no_warning() {
     assert_eq!(config.limits.connections, 100);
     assert_eq!(config.limits.connections_per_address, None);
     assert_eq!((config.limits.requests, config.limits.forwarded_requests), (1000, 2000));
+    assert_eq!(config.limits.header_timeout, Duration::from_secs(10));
+    assert_eq!(config.limits.body_timeout, Duration::from_secs(10));
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(60));
     let partner = &config.trusted_token_issuers[0].issuer;
     assert_eq!(
@@ -310,6 +315,22 @@ fn signing_keys_are_private_and_fit_their_algorithm() {
             ),
         ],
     );
+}
+
+/// RFC 7518 §3.3.
+#[test]
+fn a_signing_key_of_rsa_has_2048_bits() {
+    const KEY: &str = "ES256\n    private_key: { file: signing.pem }";
+    let at = |name: &str| folder().join(name);
+    write(&at("rsa-1024.pem"), include_str!("rsa_1024.pem"), 0o600);
+    write(&at("rsa-2048.pem"), generate_pem(Algorithm::RS256).unwrap().as_bytes(), 0o600);
+    for algorithm in ["RS256", "RS384", "RS512", "PS256"] {
+        let with = |file: &str| format!("{algorithm}\n    private_key: {{ file: {file} }}");
+        assert_eq!(load(changed(KEY, &with("rsa-2048.pem"))).unwrap().1, [], "{algorithm}");
+        let part = "is an RSA key of less than 2048 bits";
+        let path = "signing_keys[0].private_key.file";
+        each_of(KEY, path, &[(&with("§rsa-1024.pem"), "", part)]);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cambio::config::{self, Config, KeySource, RedisTopology, StoreSettings, Surroundings};
 use cambio::time::Timestamp;
@@ -36,6 +37,23 @@ fn the_minimal_configuration_loads() {
     assert!(matches!(config.trusted_token_issuers[0].source, KeySource::Endpoint(_)));
     assert!(config.policy.application("portal").is_some());
     assert!(config.admin.address.ip().is_loopback());
+}
+
+/// What the documentation says of settings that are not there.
+#[test]
+fn what_the_minimal_configuration_does_not_say_is_as_documented() {
+    let text = fs::read_to_string(shipped("minimal.yaml")).unwrap();
+    assert!(["limits", "timeout", "skew"].iter().all(|word| !text.contains(word)), "{text}");
+    let config = load("minimal.yaml");
+    let ten_seconds = Duration::from_secs(10);
+    assert_eq!(config.limits.header_timeout, ten_seconds);
+    assert_eq!(config.limits.body_timeout, ten_seconds);
+    let issuer = &config.trusted_token_issuers[0].issuer;
+    assert_eq!(issuer.rules.clock_skew, Duration::from_secs(30));
+    // And where something else is said of them, that holds.
+    let said = load_text("minimal.yaml", &format!("{text}limits: {{ body_timeout: 3s }}\n"));
+    assert_eq!(said.limits.body_timeout, Duration::from_secs(3));
+    assert_eq!(said.limits.header_timeout, ten_seconds);
 }
 
 #[test]

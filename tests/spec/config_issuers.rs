@@ -1,5 +1,7 @@
 //! The rules for trusted token issuers and their keys.
 
+use std::time::Duration;
+
 use cambio::config::KeySource;
 use url::Url;
 
@@ -48,6 +50,57 @@ fn what_is_asked_of_tokens_is_bounded() {
     each_of("subject_prefix: \"p:\"", "trusted_token_issuers[0]", &[prefix]);
     let alias = ("§alias: []", ".alias", "empty list");
     each_of("alias: https://partner.example/our-name", "trusted_token_issuers[0]", &[alias]);
+}
+
+/// RFC 9068 §2.2, RFC 8693 §4: each of them by its name.
+#[test]
+fn claims_that_are_ours_are_mapped_by_nobody() {
+    for name in [
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "nbf",
+        "iat",
+        "jti",
+        "client_id",
+        "azp",
+        "scope",
+        "act",
+        "may_act",
+        "cnf",
+        "typ",
+    ] {
+        let (to, end) = (format!("claims: {{ {name}: §email }}"), format!(".claims.{name}"));
+        each_of(SKEW, "trusted_token_issuers[0]", &[(&to, &end, "set by Cambio itself")]);
+        let free = changed(SKEW, &format!("claims: {{ x_{name}: {name} }}"));
+        assert_eq!(load(free).unwrap().1, []);
+    }
+}
+
+#[test]
+fn clocks_may_differ_by_half_a_minute_unless_it_is_said_otherwise() {
+    let skew = |to: &str| {
+        let (config, warnings) = load(changed(SKEW, to)).unwrap();
+        assert_eq!(warnings, [], "{to}");
+        config.trusted_token_issuers.iter().map(|one| one.issuer.rules.clock_skew).collect()
+    };
+    let seconds = |seconds: [u64; 2]| -> Vec<_> { seconds.map(Duration::from_secs).into() };
+    // It is each issuer's own, and the second one says nothing.
+    for (to, own) in [
+        ("enabled: true", 30),
+        ("clock_skew: 0s", 0),
+        ("clock_skew: 1s", 1),
+        ("clock_skew: 120s", 120),
+        ("clock_skew: 2m", 120),
+    ] {
+        let found: Vec<_> = skew(to);
+        assert_eq!(found, seconds([own, 30]), "{to}");
+    }
+    for to in ["clock_skew: §121s", "clock_skew: §2m1s", "clock_skew: §120001ms"] {
+        let case = (to, ".clock_skew", "from 0s to 2m");
+        each_of(SKEW, "trusted_token_issuers[0]", &[case]);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::config_support::{BASE, CANARY, changed, each, load, of, unmark};
 #[test]
 fn what_was_hardly_meant_is_warned_of() {
     const SECRET: &str = "client_secret: { env: PORTAL_SECRET }";
-    const HASHES: &str = "client_secret: [{ hash: \"$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$LzqfpDBXRxTgW1jXmOWBLBOtAZVqKxHkuPg/vjDHnYw\" }, { hash: §\"$argon2id$v=19$m=4096,t=3,p=1$BwcHBwcHBwcHBwcHBwcHBw$LzqfpDBXRxTgW1jXmOWBLBOtAZVqKxHkuPg/vjDHnYw\" }]";
+    const HASHES: &str = "client_secret: [{ hash: \"$argon2id$v=19$m=19456,t=2,p=1$BwcHBwcHBwcHBwcHBwcHBw$LzqfpDBXRxTgW1jXmOWBLBOtAZVqKxHkuPg/vjDHnYw\" }, { hash: §\"$argon2id$v=19$m=65536,t=3,p=1$BwcHBwcHBwcHBwcHBwcHBw$LzqfpDBXRxTgW1jXmOWBLBOtAZVqKxHkuPg/vjDHnYw\" }]";
     const CERTIFICATE: &str = "certificate: { file: partner.pem }";
     const CERTIFICATE_AT: &str = "trusted_token_issuers[1].certificate.file";
     const ISSUER: &str = "issuer: https://idp.example.com/oauth2/token";
@@ -46,6 +46,12 @@ fn what_was_hardly_meant_is_warned_of() {
                 "issuer: §https://idp.example.com/oauth2/token",
                 "trusted_token_issuers[0].issuer",
                 "issuer of minted tokens too",
+            ),
+            (
+                SECRET,
+                "client_secret: { hash: §\"$argon2id$v=19$m=8,t=1,p=1$BwcHBwcHBwcHBwcHBwcHBw$LzqfpDBXRxTgW1jXmOWBLBOtAZVqKxHkuPg/vjDHnYw\" }",
+                "applications[0].client_secret.hash",
+                "so little work",
             ),
             (
                 SECRET,

@@ -3,8 +3,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cambio::exchange::error::Reason;
-use cambio::exchange::family::RefreshToken;
-use cambio::exchange::request::{Recognised, TokenPathRequest};
 use cambio::exchange::{self, Record};
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
 use cambio::jwt::key_set::KeySet;
@@ -14,13 +12,10 @@ use cambio::proxy::answer::Answer;
 use cambio::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::recognise::request;
-use crate::support::{
-    Exchange, Forge, NOW, OURS, authenticate, decode, encode, forge, jwks, signing_keys,
-};
+use crate::support::{Exchange, Forge, NOW, OURS, authenticate, decode, forge, jwks, signing_keys};
 
 /// An exchange whose trusted token issuer is ourselves: the subject token is one that we minted.
-fn of_our_own(token: String) -> Exchange {
+pub fn of_our_own(token: String) -> Exchange {
     let keys: Vec<_> = signing_keys().iter().map(|key| json!(key.jwk())).collect();
     let keys = KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes()).unwrap().0;
     Exchange::new().with(|exchange| {
@@ -33,37 +28,6 @@ fn of_our_own(token: String) -> Exchange {
 
 fn access_token(exchange: &Exchange) -> String {
     exchange.run_with(&signing_keys()).0.unwrap().access_token.to_string()
-}
-
-/// RFC 8725 §3.12: no rule for one kind of token lets another kind pass.
-#[test]
-fn a_token_of_one_kind_never_stands_in_for_another() {
-    let refreshing = Exchange::new()
-        .with(|exchange| exchange.application.grant_types.push("refresh_token".to_owned()));
-    let granted = refreshing.run_with(&signing_keys()).0.unwrap();
-    let access = granted.access_token.to_string();
-    let refresh = granted.refresh_token.unwrap().to_string();
-    let subject = refreshing.token();
-    // As subject tokens. We are no trusted token issuer of our own, unless somebody says so.
-    let presented = |token: &str| Exchange::new().with(|one| one.token = Some(token.to_owned()));
-    presented(&subject).granted();
-    presented(&access).refused(Reason::IssuerUnknown);
-    presented(&refresh).refused(Reason::TokenMalformed);
-    of_our_own(access.clone()).granted();
-    of_our_own(refresh.clone()).refused(Reason::TokenMalformed);
-    for typ in ["refresh+jwt", "client-authentication+jwt", "dpop+jwt", "logout+jwt"] {
-        Exchange::new().member("typ", json!(typ)).refused(Reason::TypeRefused);
-    }
-    // As refresh tokens: what is not of our making is not ours to judge.
-    let is_ours = |token: &str| {
-        let grant = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let body = encode(&[grant("grant_type", "refresh_token"), grant("refresh_token", token)]);
-        let asked: TokenPathRequest<'_> = request(body.as_bytes());
-        matches!(asked.recognise(), Ok(Recognised::Refresh(_)))
-    };
-    assert!(is_ours(&refresh) && !is_ours(&access) && !is_ours(&subject));
-    assert!(RefreshToken::parse(&refresh).is_some());
-    assert!(RefreshToken::parse(&access).is_none() && RefreshToken::parse(&subject).is_none());
 }
 
 /// RFC 8693 §2.2.1: of what comes in nothing goes out but what is mapped, whatever it is called.

@@ -1,14 +1,16 @@
 //! The parameters of an exchange (RFC 8693 §2.1), and what an application may ask for.
 
-use cambio::exchange::Record;
 use cambio::exchange::client::Format;
-use cambio::exchange::error::Reason;
+use cambio::exchange::error::{Reason, Refusal};
+use cambio::exchange::request::RequestError;
+use cambio::exchange::{Record, begin};
 use cambio::jwt::sign::SigningKeys;
+use cambio::oauth::form::Form;
 use cambio::oauth::token_type::TokenType;
 use cambio::time::Timestamp;
 use serde_json::json;
 
-use crate::support::{Exchange, decode, entropy, signing_keys};
+use crate::support::{Exchange, SECRET, authenticate, decode, encode, entropy, signing_keys};
 
 #[test]
 fn the_subject_token_and_its_type_are_required() {
@@ -35,6 +37,31 @@ fn the_subject_token_and_its_type_are_required() {
             exchange.refused(Reason::SubjectTokenTypeUnsupported);
         }
     }
+}
+
+/// RFC 8693 §2.1: a request without the parameter is no exchange of nothing.
+#[test]
+fn a_subject_token_that_does_not_come_is_missed() {
+    let exchange = Exchange::new();
+    let token = ("subject_token".to_owned(), exchange.token());
+    let begun = |parameters: &[(String, String)]| {
+        let form = Form::parse(encode(parameters).as_bytes()).unwrap();
+        let policy = exchange.policy();
+        let client = authenticate(&policy, "portal", SECRET);
+        begin(&form, client, &policy, &mut Record::default()).map(|_| ())
+    };
+    let refusal = Refusal::Request(RequestError::SubjectTokenMissing);
+    assert_eq!(refusal.outcome().reason, Reason::ParameterMissing);
+    let missing = Err(refusal);
+    let (without, mut with) = (&exchange.parameters, exchange.parameters.clone());
+    assert_eq!(begun(without), missing);
+    // Under another name it is another parameter.
+    for other in ["Subject_token", "subject_token[]", "subject_token ", "subjecttoken"] {
+        let other = (other.to_owned(), token.1.clone());
+        assert_eq!(begun(&[&without[..], &[other]].concat()), missing);
+    }
+    with.push(token);
+    assert_eq!(begun(&with), Ok(()));
 }
 
 #[test]

@@ -13,7 +13,8 @@ use cambio::jwt::verify::MediaType;
 use serde_json::{Value, json};
 
 use crate::support::{
-    ALIAS, Exchange, Forge, NOW, OURS, PARTNER, forge, jwks, mapping, portal, stranger,
+    ALIAS, Exchange, Forge, NOW, OURS, PARTNER, SECRET, forge, jwks, mapping, partner, portal,
+    stranger,
 };
 
 #[test]
@@ -62,8 +63,36 @@ fn mapped_claims_are_copied_and_the_subject_is_prefixed() {
         (&json!("alice@example.com"), &json!("partner:alice"))
     );
     assert_eq!(minted.get("absent"), None);
-    for reserved in RESERVED_CLAIMS {
-        assert_eq!(ClaimMapping::new(reserved, "email"), None, "{reserved}");
+}
+
+/// By their names, so that none of them becomes free unawares (RFC 9068 §2.2, RFC 8693 §4).
+#[test]
+fn no_mapping_sets_a_claim_that_is_ours() {
+    let ours = [
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "nbf",
+        "iat",
+        "jti",
+        "client_id",
+        "azp",
+        "scope",
+        "act",
+        "may_act",
+        "cnf",
+        "typ",
+    ];
+    assert_eq!(RESERVED_CLAIMS, ours);
+    for name in ours {
+        assert_eq!(ClaimMapping::new(name, "email"), None, "{name}");
+        // Names are told apart by case (RFC 7519 §4), and another one is free.
+        let free = name.to_uppercase();
+        let mapped = Exchange::new().with(|exchange| {
+            exchange.issuer.claims = vec![mapping(&free, "email")];
+        });
+        assert_eq!(mapped.granted()[&free], "alice@example.com");
     }
 }
 
@@ -140,24 +169,6 @@ fn keys_in_the_header_are_never_used() {
 }
 
 #[test]
-fn hs256_over_the_public_key_is_refused_in_every_spelling() {
-    let rsa = forge(Algorithm::RS256);
-    let text = |name: &str| rsa.jwk[name].as_str().unwrap().to_owned();
-    for secret in [rsa.jwk.to_string(), text("n"), format!(" {}", text("n"))] {
-        let header = json!({"alg": "HS256", "kid": rsa.kid()}).to_string();
-        let claims = Exchange::new().claims.to_string();
-        let input =
-            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
-        let tag = aws_lc_rs::hmac::sign(&key, input.as_bytes());
-        let token = format!("{input}.{}", URL_SAFE_NO_PAD.encode(tag));
-        Exchange::new()
-            .with(|exchange| exchange.token = Some(token))
-            .refused(Reason::AlgorithmRefused);
-    }
-}
-
-#[test]
 fn the_type_is_one_that_the_issuer_uses() {
     for good in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "application/jwt"] {
         Exchange::new().member("typ", json!(good)).granted();
@@ -194,6 +205,18 @@ fn a_sender_constrained_token_is_never_turned_into_a_bearer_token() {
     Exchange::new().claim("cnf", json!({"jkt": "x"})).refused(Reason::TypeRefused);
 }
 
+/// RFC 8417 §2.2, OpenID Connect Back-Channel Logout 1.0 §2.4: what tells of an event authorises nobody,
+/// also where it does not say by its `typ` what it is.
+#[test]
+fn a_token_that_tells_of_events_is_none_to_exchange() {
+    let events = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+    Exchange::new().claim("events", events.clone()).refused(Reason::TypeRefused);
+    Exchange::new().claim("events", json!({})).refused(Reason::TypeRefused);
+    Exchange::new().claim("event", events).granted();
+    // Somebody's own claim of that name is in no form of theirs.
+    Exchange::new().claim("events", json!(["x"])).granted();
+}
+
 #[test]
 fn the_issuer_is_one_string_equal_to_the_byte() {
     for bad in [
@@ -228,6 +251,51 @@ fn the_issuer_is_enabled_and_the_application_may_use_it() {
     };
     Exchange::new().with(only("partner")).granted();
     Exchange::new().with(only("another")).refused(Reason::IssuerNotAllowed);
+}
+
+/// Two issuers and two applications, each of which may use one of them: whose token it is and who
+/// brings it are looked at together.
+#[test]
+fn each_application_may_use_its_own_issuers_and_no_others() {
+    let trusted = |name: &str, iss: &str| {
+        let mut issuer = partner();
+        issuer.name = name.into();
+        issuer.rules.issuer = iss.to_owned();
+        issuer
+    };
+    let may_use = |client_id: &str, issuer: &str| {
+        let mut application = portal();
+        application.client_id = client_id.to_owned();
+        application.trusted_token_issuers = Some(vec![issuer.into()]);
+        application
+    };
+    // Each issuer has a key of its own, if of the same name.
+    let issuers = [
+        (trusted("partner", PARTNER), forge(Algorithm::ES256)),
+        (trusted("other", "https://other.example/token"), stranger()),
+    ];
+    let clients = ["portal", "kiosk"];
+    for of_clients in [["partner", "other"], ["other", "partner"]] {
+        for (own, (issuer, forge)) in issuers.iter().enumerate() {
+            for (caller, client_id) in clients.into_iter().enumerate() {
+                let exchange = Exchange::new().with(|exchange| {
+                    exchange.issuer = issuer.clone();
+                    exchange.application = may_use(client_id, of_clients[caller]);
+                    let other = may_use(clients[1 - caller], of_clients[1 - caller]);
+                    exchange.others = vec![(issuers[1 - own].0.clone(), other)];
+                    exchange.basic = Some((client_id, SECRET));
+                    exchange.forge = forge;
+                    exchange.keys = KeySet::from_jwks(&jwks(&[forge])).unwrap().0;
+                });
+                let exchange = exchange.claim("iss", json!(issuer.rules.issuer));
+                if of_clients[caller] == &*issuer.name {
+                    assert_eq!(exchange.granted()["client_id"], client_id);
+                } else {
+                    exchange.refused(Reason::IssuerNotAllowed);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -8,13 +8,14 @@ use aws_lc_rs::signature as sig;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cambio::exchange::client::{
-    AccessTokenSettings, Application, ApplicationType, AuthenticatedClient, Authentication, Format,
+    AccessTokenSettings, Application, ApplicationType, AuthenticatedClient, Authentication,
+    ClientError, Format,
 };
 use cambio::exchange::credentials::Credentials;
 use cambio::exchange::error::{Reason, Refusal};
 use cambio::exchange::family::RefreshTokenSettings;
 use cambio::exchange::policy::{Policy, UnknownIssuers};
-use cambio::exchange::subject::{ClaimMapping, TrustedIssuer};
+use cambio::exchange::subject::{ClaimMapping, SubjectTokenError, TrustedIssuer};
 use cambio::exchange::token_id::Entropy;
 use cambio::exchange::{self, Granted, Record};
 use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
@@ -193,12 +194,33 @@ pub struct Exchange {
     pub claims: Value,
     pub issuer: TrustedIssuer,
     pub application: Application,
+    /// What the configuration has beside them.
+    pub others: Vec<(TrustedIssuer, Application)>,
     pub unknown_issuers: UnknownIssuers,
     pub keys: KeySet,
+    /// How header, claims and the signed token are written.
+    pub spelling: Spelling,
     /// Put in place of the token that header and claims make.
     pub token: Option<String>,
+    /// What the caller authenticates with: its `client_id` and secret.
+    pub basic: Option<(&'static str, &'static str)>,
     pub parameters: Vec<(String, String)>,
+    /// Whether the token was exchanged before, as the store would say.
+    pub was_exchanged: bool,
     pub now: u64,
+}
+
+/// What no value can say, such as a member that stands twice: done to the texts.
+#[derive(Clone, Copy)]
+pub struct Spelling {
+    pub header: fn(String) -> String,
+    pub claims: fn(String) -> String,
+    pub token: fn(String) -> String,
+}
+
+impl Spelling {
+    pub const PLAIN: Self =
+        Self { header: |header| header, claims: |claims| claims, token: |token| token };
 }
 
 impl Exchange {
@@ -220,13 +242,17 @@ impl Exchange {
             }),
             issuer: partner(),
             application: portal(),
+            others: Vec::new(),
             unknown_issuers: UnknownIssuers::Reject,
             keys: KeySet::from_jwks(&jwks(&all)).unwrap().0,
+            spelling: Spelling::PLAIN,
             token: None,
+            basic: Some(("portal", SECRET)),
             parameters: vec![
                 parameter("grant_type", EXCHANGE),
                 parameter("subject_token_type", JWT),
             ],
+            was_exchanged: false,
             now: NOW,
         }
     }
@@ -259,20 +285,32 @@ impl Exchange {
     }
 
     pub fn token(&self) -> String {
-        self.token.clone().unwrap_or_else(|| self.forge.sign(&self.header, &self.claims))
+        let signed = || {
+            let Spelling { header, claims, token } = self.spelling;
+            let (header, claims) =
+                (header(self.header.to_string()), claims(self.claims.to_string()));
+            token(self.forge.sign_text(&header, &claims))
+        };
+        self.token.clone().unwrap_or_else(signed)
     }
 
     pub fn policy(&self) -> Policy {
-        let issuer = Arc::new(self.issuer.clone());
-        Policy::new(OURS, self.unknown_issuers, [issuer], [self.application.clone()])
+        let (issuers, applications): (Vec<_>, Vec<_>) = self.others.iter().cloned().unzip();
+        let issuers = issuers.into_iter().chain([self.issuer.clone()]).map(Arc::new);
+        let applications = applications.into_iter().chain([self.application.clone()]);
+        Policy::new(OURS, self.unknown_issuers, issuers, applications)
     }
 
-    pub fn form(&self) -> Form {
+    fn body(&self) -> String {
         let mut parameters = self.parameters.clone();
         if !parameters.iter().any(|(name, _)| name == "subject_token") {
             parameters.push(("subject_token".to_owned(), self.token()));
         }
-        Form::parse(encode(&parameters).as_bytes()).unwrap()
+        encode(&parameters)
+    }
+
+    pub fn form(&self) -> Form {
+        Form::parse(self.body().as_bytes()).unwrap()
     }
 
     /// The exchange up to where the issuer's keys are needed.
@@ -284,17 +322,24 @@ impl Exchange {
 
     /// Runs the whole exchange as the server does, with `signing_keys` of its own.
     pub fn run_with(&self, signing_keys: &SigningKeys) -> (Result<Granted, Refusal>, Record) {
-        let policy = self.policy();
-        let form = self.form();
         let mut record = Record::default();
-        let client = authenticate(&policy, "portal", SECRET);
-        let result = exchange::begin(&form, client, &policy, &mut record).and_then(|pending| {
-            let now = Timestamp::from_secs(self.now);
-            let approved = pending.approve(&self.keys, now, &mut record)?;
-            let issued = approved.mint(signing_keys, &policy, &entropy(), now, &mut record)?;
-            Ok(issued.granted)
-        });
-        (result, record)
+        (self.decide(signing_keys, &mut record), record)
+    }
+
+    fn decide(&self, signing_keys: &SigningKeys, record: &mut Record) -> Result<Granted, Refusal> {
+        let policy = self.policy();
+        let form = Form::parse(self.body().as_bytes())?;
+        let client = present(&policy, self.basic, &form)?;
+        let pending = exchange::begin(&form, client, &policy, record)?;
+        let now = Timestamp::from_secs(self.now);
+        let approved = pending.approve(&self.keys, now, record)?;
+        let comes_once = approved.once().is_some();
+        let issued = approved.mint(signing_keys, &policy, &entropy(), now, record)?;
+        // Last of all, so that no token is spent in vain.
+        if comes_once && self.was_exchanged {
+            return Err(SubjectTokenError::Replayed.into());
+        }
+        Ok(issued.granted)
     }
 
     /// The claims of the minted token, or the exact reason why there is none.
@@ -325,11 +370,21 @@ impl Exchange {
 }
 
 pub fn authenticate(policy: &Policy, id: &str, secret: &str) -> AuthenticatedClient {
-    let basic = format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")));
-    let form = Form::parse(b"").unwrap();
-    let check = policy.secret_check(Credentials::present(&[basic.as_bytes()], &form).unwrap());
+    present(policy, Some((id, secret)), &Form::parse(b"").unwrap()).unwrap()
+}
+
+/// The caller, by what it shows in a field or in the form.
+fn present(
+    policy: &Policy,
+    basic: Option<(&str, &str)>,
+    form: &Form,
+) -> Result<AuthenticatedClient, ClientError> {
+    let field =
+        basic.map(|(id, secret)| format!("Basic {}", STANDARD.encode(format!("{id}:{secret}"))));
+    let fields: Vec<&[u8]> = field.iter().map(String::as_bytes).collect();
+    let check = policy.secret_check(Credentials::present(&fields, form)?);
     let verdict = check.run();
-    check.conclude(verdict).unwrap()
+    check.conclude(verdict)
 }
 
 pub fn encode(parameters: &[(String, String)]) -> String {

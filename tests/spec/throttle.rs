@@ -93,6 +93,25 @@ fn what_was_no_wrong_guess_is_given_back() {
     assert_eq!(let_through(&mut throttle, "a", HERE, MINUTE), 3);
 }
 
+/// A place that two names share counts for both, and only what one of them added to it is taken back.
+#[test]
+fn what_is_given_back_is_never_what_another_has_tried() {
+    let mut throttle = throttle();
+    for nth in 0..20_000 {
+        // All that was counted so far is over.
+        let now = MINUTE * 2 * (nth + 1);
+        assert_eq!(let_through(&mut throttle, "victim", HERE, now), 3);
+        let name = format!("name-{nth}");
+        let charges: Vec<_> =
+            (0..3).filter_map(|_| take(&mut throttle, &name, HERE, now)).collect();
+        assert_eq!(charges.len(), 3, "{name}");
+        for charge in charges {
+            throttle.give_back(charge);
+        }
+        assert!(take(&mut throttle, "victim", HERE, now).is_none(), "{name}");
+    }
+}
+
 #[test]
 fn other_spellings_of_a_name_are_the_same_client() {
     for other in ["A", " a ", "%61", "%2561", "%41", "+a"] {

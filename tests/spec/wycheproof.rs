@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use cambio::jwt::algorithm::AlgorithmSet;
-use cambio::jwt::key_set::KeySet;
-use cambio::jwt::unverified::{UnverifiedJws, UnverifiedToken};
+use cambio::exchange::error::Reason;
+use cambio::jwt::algorithm::{Algorithm, AlgorithmSet};
+use cambio::jwt::key_set::{KeySet, KeySetError};
+use cambio::jwt::unverified::{UnverifiedError, UnverifiedJws, UnverifiedToken};
 use serde_json::{Value, json};
 
+use crate::support::{self, Exchange};
 use crate::vectors;
 
 /// The folder that holds the vectors (`testvectors_v1` of C2SP/wycheproof).
@@ -121,12 +123,7 @@ fn every_vector_ends_as_it_should() {
 #[test]
 fn every_vector_ends_as_the_profile_expects() {
     let Some(folder) = vectors::folder(FOLDER) else { return };
-    let profile = folder.join("expected_for_profile.json");
-    if !profile.exists() {
-        vectors::tell(&format!("NOT COMPARED: {FOLDER} has no expected_for_profile.json"));
-        return;
-    }
-    let profile = vectors::json(&profile);
+    let profile = vectors::json(&folder.join("expected_for_profile.json"));
     let mut counted = BTreeMap::new();
     for name in FILES {
         let stem = name.trim_end_matches(".json");
@@ -144,4 +141,41 @@ fn every_vector_ends_as_the_profile_expects() {
     vectors::tell(&format!("{counted:?}"));
     let expected = [("accept", 35), ("n/a", 2), ("reject", 473)];
     assert_eq!(counted, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+/// RFC 7516, RFC 8725 §3.12: nothing that is encrypted is looked into, valid or not, and no key that
+/// encrypts verifies.
+#[test]
+fn every_encrypted_vector_is_refused() {
+    let Some(folder) = vectors::folder(FOLDER) else { return };
+    let cases = cases(&vectors::json(&folder.join("json_web_encryption_test.json")));
+    let own = &support::forge(Algorithm::ES256).jwk;
+    let (mut valid, mut by_parts) = (0, BTreeMap::new());
+    for case in &cases {
+        assert!(!case.is_jws, "{}", case.id);
+        assert_eq!(
+            UnverifiedJws::parse(&case.text).err(),
+            Some(UnverifiedError::Malformed),
+            "{}",
+            case.id
+        );
+        let keys = KeySet::from_jwks(case.jwks.as_bytes());
+        assert_eq!(keys.map(|(keys, _)| keys.len()), Err(KeySetError::NoUsableKey), "{}", case.id);
+        // As a subject token, and beside a key that is usable.
+        let beside = case.jwks.replacen("{\"keys\":[", &format!("{{\"keys\":[{own},"), 1);
+        let (keys, skipped) = KeySet::from_jwks(beside.as_bytes()).unwrap();
+        assert_eq!((keys.len(), skipped.is_empty()), (1, false), "{}", case.id);
+        Exchange::new()
+            .with(|exchange| (exchange.keys, exchange.token) = (keys, Some(case.text.clone())))
+            .refused(Reason::TokenMalformed);
+        valid += usize::from(case.is_valid);
+        *by_parts.entry(case.text.split('.').count()).or_insert(0) += 1;
+    }
+    Exchange::new().granted();
+    vectors::tell(&format!(
+        "{} encrypted vectors, {valid} of them valid: all refused; by their parts {by_parts:?}",
+        cases.len()
+    ));
+    assert_eq!((cases.len(), valid), (139, 65));
+    assert_eq!(by_parts, [(1, 1), (4, 10), (5, 128)].into());
 }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use cambio::clock;
 use cambio::exchange::cut_off::{Ancestor, CutOff};
 use cambio::exchange::family::{End, Family, Presented};
+use cambio::exchange::grant::CopiedClaim;
+use cambio::exchange::issued::AccessToken;
 use cambio::exchange::mint::Kept;
 use cambio::exchange::token_id::{FamilyId, IssuerTag};
 use cambio::store::{Hit, Store, StoreError};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::support::{
@@ -23,6 +26,7 @@ type Shared = Arc<dyn Store>;
 pub async fn whole(store: Shared) {
     store.ping().await.unwrap();
     keeps_what_is_issued(&store).await;
+    keeps_claims_as_they_stand(&store).await;
     rotates_from_one_to_the_next(&store).await;
     rotates_nothing_else(&store).await;
     rotates_nothing_that_has_ended(&store).await;
@@ -50,6 +54,23 @@ where
         tasks.spawn(one(at));
     }
     tasks.join_all().await
+}
+
+/// Also where a name in a copied claim has a meaning of its own to some reader.
+async fn keeps_claims_as_they_stand(store: &Shared) {
+    let mut granted = grant();
+    for (at, inner) in [json!("\""), json!("\"admin\""), json!(1)].into_iter().enumerate() {
+        let value = json!({ "in": [{ "$serde_json::private::RawValue": inner }] });
+        let name = format!("odd-{at}");
+        granted.claims.push(CopiedClaim { minted: name.clone(), subject: name, value });
+    }
+    let family = begin(granted).0;
+    let token = opaque_of(&family);
+    store.issue(&kept(Some(&family), Some(&token))).await.unwrap();
+    assert!(store.family(family.id).await.unwrap() == Some(family));
+    let claims = store.opaque_claims(&token.id).await.unwrap().unwrap();
+    let token = AccessToken::from_kept(&claims).unwrap().introspection();
+    assert_eq!(token["odd-1"]["in"][0]["$serde_json::private::RawValue"], "\"admin\"");
 }
 
 async fn keeps_what_is_issued(store: &Shared) {
@@ -259,8 +280,11 @@ async fn lets_one_of_many_remember(store: &Shared) {
 }
 
 async fn counts_what_a_cut_off_hits(store: &Shared) {
-    let now = clock::now();
-    let granted = grant();
+    let mut granted = grant();
+    let now = granted.granted_at;
+    // Whatever an issuer says in a claim that is copied.
+    let odd = json!({ "$serde_json::private::RawValue": "\"" });
+    granted.claims.push(CopiedClaim { minted: "odd".into(), subject: "odd".into(), value: odd });
     let issue = async |family: &Family, token| {
         store.issue(&kept(Some(family), token)).await.unwrap();
     };

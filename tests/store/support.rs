@@ -82,11 +82,14 @@ pub fn rotate(family: &Family, token: &RefreshToken) -> (Family, RefreshToken) {
 /// An opaque access token for what was granted, of this family, if any.
 pub fn opaque(grant: &Grant, family: Option<FamilyId>, expires_at: Timestamp) -> OpaqueAccessToken {
     let id = JwtId { random: random(), issuer: IssuerTag::of(&grant.issuer), family };
-    let claims = json!({
+    let mut claims = json!({
         "iss": "https://idp.example.com", "sub": grant.subject, "aud": grant.audiences,
         "client_id": grant.client_id, "iat": grant.granted_at.as_secs(),
         "exp": expires_at.as_secs(), "jti": id.to_string(),
     });
+    for CopiedClaim { minted, value, .. } in &grant.claims {
+        claims[minted] = value.clone();
+    }
     OpaqueAccessToken {
         id: OpaqueId { locator: family.map_or_else(random, |family| family.0), hash: random() },
         claims: claims.to_string().into_bytes(),

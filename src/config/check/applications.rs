@@ -16,7 +16,7 @@ use crate::config::suggestion::did_you_mean;
 use crate::exchange::client::{ANY_CLIENT, Application, ApplicationType, Authentication};
 use crate::oauth::grant_type;
 use crate::oauth::scope::Scope;
-use crate::secret::StoredSecret;
+use crate::secret::{Cost, StoredSecret};
 
 /// The most secrets at a time. Each may cost a comparison.
 const MAX_SECRETS: usize = 4;
@@ -307,9 +307,17 @@ impl Check<'_> {
         let present = [env.is_some(), file.is_some(), hash.is_some()];
         self.one_of(node, &["env", "file", "hash"], &present)?;
         if let Some((node, phc)) = given(hash) {
-            return StoredSecret::from_hash(phc.as_str())
+            let stored = StoredSecret::from_hash(phc.as_str())
                 .map_err(|error| self.fault(node, format!("{error}: hash the secret again")))
-                .ok();
+                .ok()?;
+            if stored.cost().is_some_and(Cost::is_small) {
+                self.warn(
+                    node,
+                    "asks for so little work that whoever has it can try secrets fast: hash the \
+                     secret again with `cambio hash-secret`",
+                );
+            }
+            return Some(stored);
         }
         let (node, content) = self.env_or_file(env, file, Privacy::Guarded)?;
         let secret = self.trimmed_secret(node, &content)?;

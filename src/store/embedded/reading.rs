@@ -61,7 +61,8 @@ pub(super) fn furthest(
     Ok(furthest)
 }
 
-/// What of the living a cut-off concerns.
+/// What of the living a cut-off concerns. It holds for what can't be read, too, but that is not
+/// counted.
 pub(super) fn hit(
     transaction: &ReadTransaction,
     cut_off: &CutOff,
@@ -72,14 +73,12 @@ pub(super) fn hit(
     };
     let mut hit = Hit { families: 0, opaque_access_tokens: 0 };
     for entry in transaction.open_table(FAMILIES)?.iter()? {
-        let family = Family::from_bytes(entry?.1.value()).ok_or(StoreError::Foreign);
-        let family = family.map_err(Error::Store)?;
+        let Some(family) = Family::from_bytes(entry?.1.value()) else { continue };
         let lives = family.ended.is_none() && !family.is_expired(now);
         hit.families += u64::from(lives && is_hit(&family.descent()));
     }
     for entry in transaction.open_table(OPAQUE)?.iter()? {
-        let token = AccessToken::from_kept(entry?.1.value().1).ok_or(StoreError::Foreign);
-        let token = token.map_err(Error::Store)?;
+        let Some(token) = AccessToken::from_kept(entry?.1.value().1) else { continue };
         hit.opaque_access_tokens += u64::from(!token.is_expired(now) && is_hit(&token.descent()));
     }
     Ok(hit)

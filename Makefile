@@ -53,7 +53,7 @@ soak: setup ## kill -9 under load, KILLS times (2000), with an account of what s
 	CAMBIO_KILLS=$(KILLS) CAMBIO_SEED=$(SEED) cargo test --test e2e refresh_kill
 
 # `make chaos ROUNDS=50` measures each kind for longer.
-ROUNDS ?= 12
+ROUNDS ?= 30
 chaos: setup ## what issuers that misbehave, and tokens that nobody signed, cost others
 	CAMBIO_CHAOS=$(ROUNDS) cargo test --release --test e2e -- chaos keys_flood --nocapture --test-threads 1
 

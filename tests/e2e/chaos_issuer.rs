@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cambio::jwt::sign::SigningKey;
 use rcgen::{CertificateParams, DistinguishedName, IsCa, KeyPair, date_time_ymd};
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::chaos_kinds::{Kind, Sets, answer, misbehave};
@@ -30,8 +31,10 @@ pub struct ChaosIssuer {
 struct Shared {
     kind: Kind,
     sets: Sets,
-    is_raging: AtomicBool,
+    is_raging: watch::Sender<bool>,
     misbehaved: AtomicUsize,
+    /// Connections on which it misbehaves at the moment.
+    raging: AtomicUsize,
     tls: Option<Tls>,
 }
 
@@ -52,8 +55,9 @@ impl ChaosIssuer {
         let shared = Arc::new(Shared {
             kind,
             sets,
-            is_raging: AtomicBool::new(false),
+            is_raging: watch::Sender::new(false),
             misbehaved: AtomicUsize::new(0),
+            raging: AtomicUsize::new(0),
             tls: kind.is_in_tls().then(|| Tls::of(kind)),
         });
         let serving = Arc::clone(&shared);
@@ -90,8 +94,14 @@ impl ChaosIssuer {
         )
     }
 
+    /// Misbehaves from now on, or not any more: what is under way then is broken off.
     pub fn rage(&self, is_raging: bool) {
-        self.shared.is_raging.store(is_raging, Ordering::SeqCst);
+        self.shared.is_raging.send_replace(is_raging);
+    }
+
+    /// Whether it misbehaves on no connection.
+    pub fn is_calm(&self) -> bool {
+        self.shared.raging.load(Ordering::SeqCst) == 0
     }
 
     /// How often it was connected to, and misbehaved.
@@ -101,9 +111,21 @@ impl ChaosIssuer {
 }
 
 impl Shared {
-    async fn serve(&self, mut stream: TcpStream) {
-        let is_raging = self.is_raging.load(Ordering::SeqCst);
-        self.misbehaved.fetch_add(usize::from(is_raging), Ordering::SeqCst);
+    async fn serve(&self, stream: TcpStream) {
+        let mut raging = self.is_raging.subscribe();
+        if !*raging.borrow_and_update() {
+            return self.serve_as(stream, false).await;
+        }
+        self.raging.fetch_add(1, Ordering::SeqCst);
+        self.misbehaved.fetch_add(1, Ordering::SeqCst);
+        tokio::select! {
+            () = self.serve_as(stream, true) => {}
+            _ = raging.wait_for(|is_raging| !is_raging) => {}
+        }
+        self.raging.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    async fn serve_as(&self, mut stream: TcpStream, is_raging: bool) {
         match (&self.tls, is_raging && self.kind == Kind::SlowHandshake) {
             // The client's first words are read, and nothing is ever said.
             (_, true) => while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {},

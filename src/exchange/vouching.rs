@@ -118,7 +118,9 @@ impl Attempt {
     /// What is remembered of it is bound to this, under a key: it has the secret in it.
     pub fn binding(&self) -> Zeroizing<Vec<u8>> {
         let (way, secret): (_, &[u8]) = match &self.secret {
-            Presented::Basic(value) => (b'b', value),
+            // However scheme and padding are written: who is right must not fill with spellings of it
+            // what is kept of all.
+            Presented::Basic(value) => (b'b', without_scheme(value)),
             Presented::Post(secret) => (b'p', secret.as_bytes()),
         };
         let mut binding = self.binding_of(way);
@@ -154,6 +156,16 @@ impl Attempt {
         let is_right = answer == Answer::Yes;
         (is_right && is_wrong).then(|| Vouched { tag: key.tag(&self.binding()) })
     }
+}
+
+/// What stands between the scheme with its blanks and the padding (RFC 9110 §11.2).
+fn without_scheme(value: &[u8]) -> &[u8] {
+    let scheme = value.iter().position(|octet| octet.is_ascii_whitespace());
+    let mut encoded = scheme.and_then(|end| value.get(end..)).unwrap_or_default().trim_ascii();
+    while let [rest @ .., b'='] = encoded {
+        encoded = rest;
+    }
+    encoded
 }
 
 /// That the upstream knows some credentials. It says something of these alone.

@@ -11,9 +11,11 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 pub const SAID: &str = "CAMBIO_SAID";
 
 /// Secrets of the tests' configurations and clients, or what all of a kind have in them.
-const REGISTERED: [&str; 7] = [
+const REGISTERED: [&str; 9] = [
     "canary",
-    "portal-secret-of-many-bytes",
+    "of-many-bytes",
+    "alicepassword",
+    "sesame-sesame",
     "the-secret-of-another-application",
     "a-secret-of-the-portal",
     "-secret-at-the-idp",

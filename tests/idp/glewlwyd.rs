@@ -16,7 +16,7 @@ use crate::software::{GLEWLWYD, complete, idps};
 
 /// Where Debian's package keeps what the database begins with.
 const SCHEMA: &str = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3";
-/// Its clients. A secret is the name with `-secret`.
+/// Its clients. A secret is the name with `-secret-at-the-idp`.
 const CLIENTS: [&str; 3] = ["svc1", "api", "stranger"];
 
 /// A running glewlwyd with a database of its own. Both end when it is dropped.
@@ -214,7 +214,7 @@ fn plugin(issuer: &str) -> Value {
 }
 
 fn client(name: &str) -> Value {
-    let secret = format!("{name}-secret");
+    let secret = format!("{name}-secret-at-the-idp");
     json!({
         "client_id": name, "name": name, "confidential": true, "enabled": true,
         "password": secret, "client_secret": secret, "scope": ["svc"],

@@ -4,7 +4,7 @@ use crate::glewlwyd::Glewlwyd;
 use crate::provider::Provider;
 
 /// Where an identity provider has what, and three of its clients, whose secrets are their names with
-/// `-secret`.
+/// `-secret-at-the-idp`.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// Where it listens.
@@ -29,7 +29,7 @@ pub struct Facts {
 
 /// Of one of the identity provider's clients.
 pub fn secret(client: &str) -> String {
-    format!("{client}-secret")
+    format!("{client}-secret-at-the-idp")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -326,6 +326,19 @@ fn a_receipt_is_good_for_exactly_the_credentials_that_it_is_about() {
 }
 
 #[test]
+fn what_is_remembered_of_credentials_does_not_depend_on_how_they_are_written() {
+    let binding = |value: &str| attempt(Some(value.as_bytes()), "").binding();
+    let kept = binding("Basic c3ZjMTpzZQ==");
+    for same in
+        ["basic c3ZjMTpzZQ==", "BASIC   c3ZjMTpzZQ==", "Basic c3ZjMTpzZQ", "Basic c3ZjMTpzZQ="]
+    {
+        assert_eq!(*binding(same), *kept, "{same}");
+    }
+    assert_ne!(*binding("Basic c3ZjMTpzZg=="), *kept);
+    assert_ne!(*binding("Basic c3ZjMjpzZQ=="), *kept);
+}
+
+#[test]
 fn what_is_minted_names_the_client_itself() {
     let any = |change: fn(&mut Application)| {
         let mut any = upstream("*");

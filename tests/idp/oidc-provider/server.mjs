@@ -15,7 +15,7 @@ const signingKey = { ...privateKey.export({ format: 'jwk' }), kid: 'oidc-provide
 
 const client = (id, method) => ({
   client_id: id,
-  client_secret: `${id}-secret`,
+  client_secret: `${id}-secret-at-the-idp`,
   token_endpoint_auth_method: method,
   grant_types: ['client_credentials', 'authorization_code', 'refresh_token'],
   response_types: ['code'],

@@ -366,15 +366,20 @@ impl Tokens {
 }
 
 pub async fn crowd(crowd: Crowd, requests: &Arc<[Vec<u8>]>) -> Tally {
+    // They have all connected before the time begins that is counted.
+    let mut streams = Vec::new();
+    for _ in 0..crowd.clients {
+        streams.push(connect(crowd.address, HEALTHY).await.unwrap());
+    }
     let began = Instant::now();
     let deadline = tokio::time::Instant::now() + crowd.lasts;
     let mut clients = tokio::task::JoinSet::new();
-    for client in 0..crowd.clients {
+    for (client, stream) in streams.into_iter().enumerate() {
         let requests = Arc::clone(requests);
         clients.spawn(async move {
             let mut tally = Tally::default();
             let mut buffer = Vec::new();
-            let mut kept = None;
+            let mut kept = Some(stream);
             for request in requests.iter().cycle().skip(client) {
                 if tokio::time::Instant::now() >= deadline {
                     break;

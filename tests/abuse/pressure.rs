@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::authority::{Authority, LISTEN};
 use super::frames::{END_HEADERS, END_STREAM, Ended, Frames, HEADERS, block, frame, request};
 use super::load::{
-    ATTACKER, Crowd, HEALTHY, OURS, Server, Tokens, alone, configure, crowd, exchange,
+    ATTACKER, Crowd, HEALTHY, OURS, Server, Tokens, alone, configure, crowd, exchange, seconds,
 };
 use super::support::{Cambio, Connection, Response, Upstream, folder, get, load, post, response};
 
@@ -138,7 +138,7 @@ async fn exchanges_beyond_the_bound_are_told_to_come_back() {
     for answer in all_but(&mut asking, 0).await {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
-    assert_eq!(cambio.request(exchange).await.status, 200);
+    cambio.is_open_for(exchange).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,14 +177,14 @@ async fn an_upstream_that_hangs_does_not_stop_exchanges() {
         assert_busy(&kept.request(get("/x", "")).await);
     }
     // Exchanges, and our own documents, are.
-    for _ in 0..5 {
-        assert_eq!(cambio.request(post("/oauth2/token", "", &body)).await.status, 200);
-    }
+    cambio.is_open_for(post("/oauth2/token", "", &body)).await;
     assert_eq!(cambio.request(get("/oauth2/jwks", "")).await.status, 200);
     upstream.go_on(&response("200 OK", &[], b"late"));
     for answer in all_but(&mut asking, 0).await {
         assert_eq!(answer.text(), "late");
     }
+    // A place is free a moment after its answer was written.
+    cambio.is_open_for(get("/x", "")).await;
     assert_eq!(kept.request(get("/x", "")).await.text(), "late");
 }
 
@@ -313,7 +313,8 @@ async fn ten_times_as_many_clients_get_about_as_much_done() {
     let of =
         |clients, comes_back| Crowd { address: server.address, clients, lasts: second, comes_back };
     crowd(of(16, second), &requests).await;
-    // What else the machine does takes from the one or from the other: one fair round of three shows it.
+    // What else the machine does takes from the one or from the other: one fair round of three shows it,
+    // on a machine whose figures count.
     let mut share = 0.0;
     for _ in 0..3 {
         let peak = crowd(of(16, second), &requests).await;
@@ -321,9 +322,10 @@ async fn ten_times_as_many_clients_get_about_as_much_done() {
         let told = format!("goodput: {peak} with 16 clients, {pressed} with 160");
         writeln!(std::io::stderr(), "{told}").unwrap();
         assert_eq!((peak.other, pressed.other), (0, 0), "{told}");
-        assert!(peak.granted > 0 && pressed.busy > 0, "the bound was never reached: {told}");
+        assert!(peak.granted > 0 && pressed.granted > 0, "nothing gets done: {told}");
+        assert!(pressed.busy > 0, "the bound was never reached: {told}");
         share = f64::max(share, pressed.rate() / peak.rate());
-        if share > 0.4 {
+        if seconds().is_none() || share > 0.4 {
             return;
         }
     }

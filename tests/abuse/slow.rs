@@ -38,6 +38,8 @@ async fn drip(mut stream: TcpStream, drop: Option<u8>) -> Vec<u8> {
             _ = tick.tick(), if drop.is_some() => {
                 let byte = drop.unwrap_or_default();
                 if stream.write_all(&[byte]).await.is_err() {
+                    // Its answer may have come before it closed.
+                    while let Ok(1..) = stream.read_buf(&mut answer).await {}
                     return answer;
                 }
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cambio::admin::{
     Admin, Configuration, ListenerStatus, SigningKeyStatus, Status, StoreStatus, VERSION, serve,
 };
+use cambio::dev::loopback::Reservation;
 use cambio::keys::{IssuerStatus, KeyState};
 use cambio::telemetry::metrics::Metrics;
 use serde_json::{Value, json};
@@ -19,7 +20,8 @@ use crate::leap::{leap, settle, timed};
 use crate::setting::{NOW, config};
 
 struct Listening {
-    address: std::net::SocketAddr,
+    /// Nobody else gets the port, not even once nobody listens here any more.
+    reserved: Reservation,
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -59,8 +61,8 @@ fn status(draining: bool) -> Status {
 }
 
 async fn listening() -> Listening {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let reserved = Reservation::make().unwrap();
+    let listener = TcpListener::bind(reserved.address()).await.unwrap();
     let draining = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&draining);
     let admin = Admin {
@@ -71,12 +73,12 @@ async fn listening() -> Listening {
     };
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(serve(listener, Arc::new(admin), stopped));
-    Listening { address, draining, stop, serving }
+    Listening { reserved, draining, stop, serving }
 }
 
 impl Listening {
     async fn ask(&self, request: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = TcpStream::connect(self.reserved.address()).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         read(stream).await
     }
@@ -185,11 +187,11 @@ async fn whoever_is_slow_is_cut_off_and_others_wait_their_turn() {
     let listening = listening().await;
     let mut slow = Vec::new();
     for _ in 0..64 {
-        let mut stream = TcpStream::connect(listening.address).await.unwrap();
+        let mut stream = TcpStream::connect(listening.reserved.address()).await.unwrap();
         stream.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
         slow.push(stream);
     }
-    let mut waiting = TcpStream::connect(listening.address).await.unwrap();
+    let mut waiting = TcpStream::connect(listening.reserved.address()).await.unwrap();
     waiting.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     settle().await;
     let mut byte = [0];
@@ -213,5 +215,5 @@ async fn it_ends_when_it_is_told_and_not_before() {
     assert!(!listening.serving.is_finished());
     listening.stop.send(true).unwrap();
     listening.serving.await.unwrap();
-    assert!(TcpStream::connect(listening.address).await.is_err());
+    assert!(TcpStream::connect(listening.reserved.address()).await.is_err());
 }

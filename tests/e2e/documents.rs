@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::documents_support::{GRANT, Idp, JWKS, METADATA, THEIR_KEY, keys, kids, overlay};
+use super::documents_support::{GRANT, Idp, JWKS, METADATA, THEIR_KEY, ask, keys, kids, overlay};
 use super::support::{Cambio, Connection, Recorded, Upstream, get, response};
 
 #[tokio::test]
@@ -219,10 +219,10 @@ async fn an_empty_key_set_is_merged_and_a_refusal_is_passed_on() {
     let cambio = Cambio::start(&idp.upstream.url(), overlay()).await;
     assert_eq!(cambio.request(get(JWKS, "")).await.json()["keys"].as_array().unwrap().len(), 1);
     idp.answers(|_| response("404 Not Found", &[("X-Idp", "1")], b"none here"));
-    let none = cambio.request(get(JWKS, "")).await;
+    let none = ask(&cambio, get(JWKS, "")).await;
     assert_eq!((none.status, none.text(), none.header("x-idp")), (404, "none here", Some("1")));
     idp.answers(|_| response("302 Found", &[("Location", "/elsewhere")], b""));
-    let moved = cambio.request(get(JWKS, "")).await;
+    let moved = ask(&cambio, get(JWKS, "")).await;
     assert_eq!((moved.status, moved.header("location")), (302, Some("/elsewhere")));
 }
 
@@ -291,7 +291,7 @@ async fn a_kid_that_both_have_is_neither_published_nor_used_to_sign() {
     assert_eq!(ready().await, 503);
     // The upstream gives way.
     idp.answers(keys);
-    assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()), ["theirs", "shared"]);
+    assert_eq!(kids(&ask(&cambio, get(JWKS, "")).await.json()), ["theirs", "shared"]);
     assert_eq!(ready().await, 200);
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::documents_support::{Idp, JWKS, METADATA, THEIR_KEY, json, keys, overlay};
+use super::documents_support::{Idp, JWKS, METADATA, THEIR_KEY, ask, json, keys, overlay};
 use super::support::{Cambio, Connection, Recorded, get, response};
 
 /// As the upstream has the body on the wire.
@@ -85,7 +85,7 @@ async fn in_every_coding_and_framing_it_is_the_same_document() {
                 });
                 // Whatever this client may get, it may get it uncoded.
                 let accept = "Accept-Encoding: gzip, br\r\nRange: bytes=0-3\r\n";
-                let whole = cambio.request(get(path, accept)).await;
+                let whole = ask(&cambio, get(path, accept)).await;
                 let context = format!("{path} {coding} {is_chunked}");
                 assert_eq!(whole.status, 200, "{context}");
                 let length = whole.body.len().to_string();
@@ -202,7 +202,7 @@ async fn documents_are_merged_up_to_a_megabyte_whatever_is_in_them() {
         assert!(theirs.len() <= 1024 * 1024);
         let body = theirs.clone();
         idp.answers(move |_| json(&body));
-        let merged = cambio.request(get(JWKS, "")).await;
+        let merged = ask(&cambio, get(JWKS, "")).await;
         assert_eq!(merged.status, 200);
         // Ours is put in at one place, and nothing is taken away.
         let text = merged.text();
@@ -251,7 +251,7 @@ async fn a_set_that_nobody_may_store_is_asked_for_once_at_a_time() {
     assert!(idp.asked() <= 60, "{}", idp.asked());
     // Who asks later learns of a change at once.
     idp.answers(keys);
-    assert!(cambio.request(get(JWKS, "")).await.text().contains(THEIR_KEY));
+    assert!(ask(&cambio, get(JWKS, "")).await.text().contains(THEIR_KEY));
 }
 
 #[tokio::test]

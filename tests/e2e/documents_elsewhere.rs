@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::documents_support::{
-    Idp, JWKS, METADATA, THEIR_KEY, findings, json, keys, kids, overlay_of, settled, status,
+    Idp, JWKS, METADATA, THEIR_KEY, ask, findings, json, keys, kids, overlay_of, settled, status,
 };
 use super::support::{Cambio, Connection, Recorded, get, response};
 
@@ -140,12 +140,12 @@ async fn a_kid_of_that_host_that_is_ours_keeps_ours_from_signing() {
     assert_eq!(ready().await, 200);
     let clash = format!("{{\"keys\":[{{\"kty\":\"RSA\",\"kid\":\"{ours}\"}}]}}");
     there.answers(move |_| json(&clash));
-    assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()), [&*ours]);
+    assert_eq!(kids(&ask(&cambio, get(JWKS, "")).await.json()), [&*ours]);
     assert_eq!(ready().await, 503);
     let place = format!("{}/keys?set=1", there.upstream.url());
     assert_eq!(findings(&cambio).await, [(place, "kid_clash".to_owned())]);
     there.answers(keys);
-    assert_eq!(cambio.request(get(JWKS, "")).await.json(), both);
+    assert_eq!(ask(&cambio, get(JWKS, "")).await.json(), both);
     assert_eq!((ready().await, findings(&cambio).await), (200, vec![]));
 }
 

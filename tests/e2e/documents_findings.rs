@@ -5,7 +5,7 @@ use cambio::jwt::sign::generate_pem;
 use serde_json::json;
 
 use super::documents_support::{
-    GRANT, Idp, JWKS, METADATA, findings, json, keys, kids, overlay_of, settled, status,
+    GRANT, Idp, JWKS, METADATA, ask, findings, json, keys, kids, overlay_of, settled, status,
 };
 use super::support::{Cambio, get, response, write, write_private};
 
@@ -46,7 +46,7 @@ async fn what_is_wrong_is_shown_as_long_as_it_is_so() {
         settled(&cambio, &idp).await;
         assert_eq!(findings(&cambio).await, [], "before {finding}");
         idp.answers(move |_| json(body));
-        let answer = cambio.request(get(path, "")).await;
+        let answer = ask(&cambio, get(path, "")).await;
         assert_eq!(answer.status, 200);
         let all = findings(&cambio).await;
         assert!(all.contains(&(path.to_owned(), finding.to_owned())), "{all:?}");
@@ -70,7 +70,7 @@ async fn nothing_is_said_of_what_others_see() {
     let cambio = Cambio::start(&idp.upstream.url(), &overlay_of(ISSUER, METADATA, "")).await;
     settled(&cambio, &idp).await;
     idp.answers(|_| response("404 Not Found", &[], b""));
-    assert_eq!(cambio.request(get(METADATA, "")).await.status, 404);
+    assert_eq!(ask(&cambio, get(METADATA, "")).await.status, 404);
     assert!(findings(&cambio).await.contains(&(METADATA.to_owned(), "not_served".to_owned())));
     // What others see, or another tenant has, is not said of ours.
     idp.answers(|_| json(r#"{"issuer":"https://other.example"}"#));

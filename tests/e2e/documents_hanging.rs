@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::advance;
 
-use super::documents_support::{Idp, JWKS, METADATA, json, keys, kids, overlay_of};
-use super::leap::{leap, settle, timed, until};
+use super::documents_support::{Idp, JWKS, METADATA, ask, json, keys, kids, overlay_of};
+use super::leap::{in_no_time, leap, settle, timed, until};
 use super::support::{Cambio, Connection, Response, get, response};
 
 const ISSUER: &str = "http://idp.example";
@@ -143,13 +144,13 @@ async fn an_upstream_that_hangs_holds_the_last_good_document_up_for_a_second() {
     for mut client in [first, second] {
         let (served, took) = timed(client.receive()).await;
         assert_same(&served.unwrap(), &good);
-        assert!(took < 3 * SECOND, "{took:?}");
+        assert!(took < 5 * SECOND, "{took:?}");
     }
     // It goes on, and what it brings is there for all who come later.
     assert_eq!(idp.asked(), asked + 1);
     idp.answers(document("second", "max-age=60"));
     for _ in 0..2 {
-        let late = cambio.request(get(JWKS, "")).await;
+        let late = ask(&cambio, get(JWKS, "")).await;
         assert_eq!(kids(&late.json())[0], "second");
     }
     assert_eq!(idp.asked(), asked + 1);
@@ -160,9 +161,12 @@ async fn a_newer_document_that_comes_within_a_second_is_waited_for() {
     let idp = Hanging::start().await;
     let cambio = idp.cambio("").await;
     idp.hangs();
-    let mut client = idp.held(&cambio, &get(JWKS, "")).await;
-    idp.answers(document("second", "no-cache"));
-    assert_eq!(kids(&client.receive().await.unwrap().json())[0], "second");
+    let newer = in_no_time(async {
+        let mut client = idp.held(&cambio, &get(JWKS, "")).await;
+        idp.answers(document("second", "no-cache"));
+        client.receive().await.unwrap()
+    });
+    assert_eq!(kids(&newer.await.json())[0], "second");
 }
 
 #[tokio::test]
@@ -177,18 +181,20 @@ async fn a_fetch_that_nobody_waits_for_any_more_still_counts_as_failed() {
     leap(SECOND).await;
     assert_same(&client.receive().await.unwrap(), &good);
     // However patient the configuration is, it is given up after ten seconds.
-    leap(9 * SECOND).await;
-    settle().await;
-    for _ in 0..2 {
-        let (served, took) = timed(cambio.request(get(JWKS, ""))).await;
-        assert_same(&served, &good);
-        assert!(took < SECOND, "{took:?}");
-    }
+    // For a while nobody waits for another one, nor is there one.
+    in_no_time(async {
+        advance(9 * SECOND).await;
+        settle().await;
+        for _ in 0..2 {
+            assert_same(&cambio.request(get(JWKS, "")).await, &good);
+        }
+    })
+    .await;
     assert_eq!(idp.asked(), asked + 1);
     // A while later it is asked again.
     leap(2 * SECOND).await;
     idp.answers(document("second", "no-cache"));
-    let again = cambio.request(get(JWKS, "")).await;
+    let again = ask(&cambio, get(JWKS, "")).await;
     assert_eq!(kids(&again.json())[0], "second");
     assert_eq!(idp.asked(), asked + 2);
 }
@@ -244,9 +250,7 @@ async fn a_fetch_counts_among_what_waits_for_the_upstream() {
         for other in &others {
             assert_busy(&cambio.request(other).await);
         }
-        let (served, took) = timed(cambio.request(get(JWKS, ""))).await;
-        assert_same(&served, &good);
-        assert!(took < SECOND, "{took:?}");
+        assert_same(&ask(&cambio, get(JWKS, "")).await, &good);
         assert_eq!(idp.asked(), asked);
         idp.answers(document("first", "no-cache"));
         assert_eq!(holding.receive().await.unwrap().status, 200);
@@ -271,5 +275,5 @@ async fn keys_on_another_host_do_not_count_among_what_waits_for_the_upstream() {
     let _holding = idp.held(&cambio, &get("/held", "")).await;
     assert_busy(&cambio.request(get_at("other.example", METADATA)).await);
     there.answers(|_| json(r#"{"keys":[]}"#));
-    assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()).len(), 1);
+    assert_eq!(kids(&ask(&cambio, get(JWKS, "")).await.json()).len(), 1);
 }

@@ -7,7 +7,7 @@ use cambio::app::App;
 use cambio::telemetry::metrics::Metrics;
 
 use super::documents_support::{
-    GRANT, Idp, JWKS, METADATA, json, kids, overlay, overlay_of, settled,
+    GRANT, Idp, JWKS, METADATA, ask, json, kids, overlay, overlay_of, settled,
 };
 use super::support::{Cambio, Connection, Recorded, get};
 use super::tls;
@@ -106,11 +106,11 @@ async fn a_kid_that_clashes_comes_and_goes_without_a_reload() {
         let clash = format!("{{\"keys\":[{{\"kty\":\"RSA\",\"kid\":\"{ours}\"}}]}}");
         let theirs = clash.clone();
         idp.answers(move |_| json(&theirs));
-        assert_eq!(cambio.request(get(JWKS, "")).await.text(), clash);
+        assert_eq!(ask(&cambio, get(JWKS, "")).await.text(), clash);
         assert_eq!(ready().await, 503);
         if !is_last {
             idp.answers(|_| json(NONE));
-            assert_eq!(kids(&cambio.request(get(JWKS, "")).await.json()), [&*ours]);
+            assert_eq!(kids(&ask(&cambio, get(JWKS, "")).await.json()), [&*ours]);
         }
     }
     // Neither an outage nor a reload changes anything in that.

@@ -87,7 +87,7 @@ async fn the_metadata_is_read_again_with_the_keys() {
         _ => status(404),
     });
     leap(Duration::from_mins(5)).await;
-    until(|| server.count() == 4 && ring.status()[0].age_seconds == Some(0)).await;
+    until(|| server.count() >= 4 && ring.status()[0].age_seconds.unwrap() < 60).await;
     let keys = at_once(ring.resolve(&pending(&config, "partner", &second))).await.unwrap();
     assert!(is_granted(&config, pending(&config, "partner", &second), &keys));
     assert_eq!(paths(&server), [FIRST, "/jwks", FIRST, "/moved"]);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cambio::config::{Config, Endpoint, IssuerKeys, KeySource};
+use cambio::dev::loopback::Reservation;
 use cambio::exchange::error::Failure;
 use cambio::jwt::sign::SigningKey;
 use cambio::keys::{IssuerStatus, KeyRing, KeyState};
@@ -121,12 +122,12 @@ async fn a_token_for_the_endpoint_is_sent_as_a_bearer_token() {
     let source = KeySource::Endpoint(Endpoint {
         url: server.url("/jwks"),
         ca: None,
-        bearer_token: Some("service-account".into()),
+        bearer_token: Some("canary-service-account".into()),
     });
     let (_, _, status, metrics) = after_first_fetch(source).await;
     assert_eq!(status.state, KeyState::Fresh);
-    assert_eq!(server.asked()[0].headers["authorization"], "Bearer service-account");
-    assert!(!format!("{status:?}{metrics}").contains("service-account"));
+    assert_eq!(server.asked()[0].headers["authorization"], "Bearer canary-service-account");
+    assert!(!format!("{status:?}{metrics}").contains("canary-service-account"));
 }
 
 /// What a server answers, and the words for it.
@@ -227,10 +228,8 @@ async fn a_body_that_stalls_is_given_up() {
 
 #[tokio::test]
 async fn nobody_listening_is_no_connection() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
-    let url = Url::parse(&format!("http://{address}/jwks")).unwrap();
+    let held = Reservation::make().unwrap();
+    let url = Url::parse(&format!("http://{}/jwks", held.address())).unwrap();
     let (.., status, _) = after_first_fetch(endpoint(url)).await;
     assert_eq!(status.last_error.unwrap(), "no connection");
 }

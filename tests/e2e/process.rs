@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cambio::dev::issuer::StandInIssuer;
+use cambio::dev::loopback::Reservation;
 use cambio::jwt::algorithm::Algorithm;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -190,7 +191,8 @@ async fn the_log_says_why_the_upstream_cannot_be_had() {
     assert_eq!(said["why"], "what came with 200 is no such document");
 
     // Nobody listens there any more.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let held = Reservation::make().unwrap();
+    let gone = held.address();
     write(setting.folder.path(), &format!("http://{gone}"), "");
     process.signal("HUP").await;
     process.hears("the new configuration serves").await;

@@ -3,21 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cambio::dev::loopback::Reservation;
 use tokio::net::TcpListener;
 
 use super::support::{Cambio, Upstream, get, post, response};
 
 const OTHER: &str = "grant_type=client_credentials";
 
-/// An address on which nobody listens.
-async fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// An address on which nobody listens, for as long as it is held.
+fn nobody() -> (Reservation, String) {
+    let held = Reservation::make().unwrap();
+    let url = format!("http://{}", held.address());
+    (held, url)
 }
 
 #[tokio::test]
 async fn an_upstream_that_is_down_is_a_bad_gateway() {
-    let cambio = Cambio::start(&nobody().await, "").await;
+    let (_held, url) = nobody();
+    let cambio = Cambio::start(&url, "").await;
     let response = cambio.request(get("/x", "")).await;
     assert_eq!(response.status, 502);
     assert_eq!(response.header("server"), None);

@@ -15,16 +15,23 @@ use crate::refresh_support::{
 use crate::servers::Server;
 use crate::support::{Cambio, PATIENCE, Response, folder, get, load, post};
 
-const COMMAND: Duration = Duration::from_millis(500);
+/// What a machine that does much else needs for a command, and more.
+const PATIENT: Duration = Duration::from_secs(10);
+/// Where Redis does not answer.
+const COMMAND: Duration = Duration::from_secs(2);
 /// What an answer may take beside the time for one command, on a busy machine.
-const BESIDE: Duration = Duration::from_secs(2);
+const BESIDE: Duration = Duration::from_secs(4);
+/// What all that needs no store takes, where nothing else is done: less than one command.
+const QUICK: Duration = Duration::from_millis(1500);
 const STOPPED: Duration = Duration::from_secs(10);
 
-fn on(server: &Server) -> impl Fn(String) -> String {
-    let url = server.url();
+/// `limit` is of a command.
+fn on(server: &Server, limit: Duration) -> impl Fn(String) -> String {
+    let (url, limit) = (server.url(), limit.as_secs());
     move |lines| {
         format!(
-            "{lines}store: {{ redis: {{ url: \"{url}\", timeouts: {{ connect: 500ms, command: 500ms }} }} }}\n"
+            "{lines}store: {{ redis: {{ url: \"{url}\", \
+             timeouts: {{ connect: {limit}s, command: {limit}s }} }} }}\n"
         )
     }
 }
@@ -40,7 +47,7 @@ struct Pair {
 impl Pair {
     async fn start() -> Self {
         let server = Server::start("");
-        let one = Estate::with(on(&server)).await;
+        let one = Estate::with(on(&server, PATIENT)).await;
         let other = folder();
         furnish(other.path(), &one.issuer, &one.once);
         let key = |folder: &Path| folder.join("signing.pem");
@@ -142,7 +149,7 @@ fn unavailable(response: &Response) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_on() {
     let server = Server::start("");
-    let estate = Estate::with(on(&server)).await;
+    let estate = Estate::with(on(&server, COMMAND)).await;
     let mut token = refresh_token(&estate.exchange(Client::Portal).await);
     token = refresh_token(&estate.refresh(Client::Portal, &token).await);
     let revoked = estate.family(Client::Portal).await;
@@ -151,7 +158,8 @@ async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_
 
     server.signal("-STOP");
     let stopped = Instant::now();
-    let (mut rounds, mut failed, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut rounds, mut failed) = (0, 0);
+    let (mut slowest, mut quickest) = (Duration::ZERO, Duration::MAX);
     while stopped.elapsed() < STOPPED {
         for request in [
             Client::Portal.refresh(&token, &[]),
@@ -177,10 +185,12 @@ async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_
         let wrong = post("/oauth2/token", "", "grant_type=refresh_token&refresh_token=cambio_rt_x");
         assert_eq!(estate.cambio.request(wrong).await.status, 401);
         refused(&estate.refresh(Client::Portal, "cambio_rt_x").await, "invalid_grant");
-        assert!(asked.elapsed() < COMMAND + BESIDE);
+        quickest = quickest.min(asked.elapsed());
         rounds += 1;
     }
     assert!(slowest < COMMAND + BESIDE, "{slowest:?}");
+    // What else the machine does slows one round or another down, but not all of them.
+    assert!(quickest < QUICK, "{quickest:?}");
     assert!(rounds >= 2, "{rounds}");
     server.signal("-CONT");
 
@@ -211,7 +221,7 @@ async fn while_redis_does_not_answer_what_needs_it_is_told_so_and_all_else_goes_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_went_away_is_found_again() {
     let mut server = Server::start("appendonly yes\nappendfsync always");
-    let estate = Estate::with(on(&server)).await;
+    let estate = Estate::with(on(&server, COMMAND)).await;
     let spent = estate.family(Client::Portal).await;
     let newest = refresh_token(&estate.refresh(Client::Portal, &spent).await);
     let living = estate.family(Client::Portal).await;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 
 pub use super::authority::{Authority, LISTEN};
+use super::leap::{leap, settle, until};
 use super::support::{Cambio, Connection, PATIENCE, Upstream, folder, get, load, post};
 
 const EXCHANGE: &str = "grant_type=urn:ietf:params:oauth:grant-type:token-exchange&subject_token=x";
@@ -184,13 +186,19 @@ async fn a_body_that_stalls_on_http_2_is_timed_out() {
 
 #[tokio::test]
 async fn silent_tls_clients_do_not_stay() {
+    const SILENCE: Duration = Duration::from_secs(10);
     let upstream = Upstream::start().await;
-    let limits = "limits: { header_timeout: 200ms, idle_timeout: 200ms }\n";
+    let limits = "limits: { header_timeout: 10s, idle_timeout: 10s }\n";
     let (cambio, authority) = start(&upstream.url(), limits).await;
     // No handshake.
-    assert!(cambio.connect().await.is_closed().await);
+    let mut silent = cambio.connect().await;
+    until(|| cambio.running.connections() == 1).await;
+    leap(SILENCE).await;
+    assert!(silent.is_closed().await);
     // No preface.
     let mut stream = connect(&cambio, &authority, &[b"h2"]).await.unwrap();
+    settle().await;
+    leap(SILENCE).await;
     let mut settings = Vec::new();
     let closed = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut settings)).await;
     assert!(closed.is_ok());
@@ -201,9 +209,9 @@ async fn silent_tls_clients_do_not_stay() {
             let request = Request::get("https://idp.example/x").body(()).unwrap();
             assert_eq!(ask(&mut client, request, b"").await.unwrap().0.status, 200);
         }
-        while cambio.running.connections() > 0 {
-            tokio::task::yield_now().await;
-        }
+        settle().await;
+        leap(SILENCE).await;
+        until(|| cambio.running.connections() == 0).await;
     }
     // Plain HTTP is no TLS.
     let mut plain = cambio.connect().await;

@@ -160,7 +160,7 @@ impl Attempt {
 
 /// What stands between the scheme with its blanks and the padding (RFC 9110 §11.2).
 fn without_scheme(value: &[u8]) -> &[u8] {
-    let scheme = value.iter().position(|octet| octet.is_ascii_whitespace());
+    let scheme = value.iter().position(u8::is_ascii_whitespace);
     let mut encoded = scheme.and_then(|end| value.get(end..)).unwrap_or_default().trim_ascii();
     while let [rest @ .., b'='] = encoded {
         encoded = rest;

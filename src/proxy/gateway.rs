@@ -34,6 +34,9 @@ use crate::store::Use;
 
 /// How long an upgraded connection may be silent, and an upstream that is still being sent a body.
 const LONG_SILENCE: Duration = Duration::from_mins(10);
+/// An answer that is no longer leaves the upstream at once, whether its client takes it or not: the
+/// socket and the library hold as much.
+const SMALL: u64 = 64 * 1024;
 /// What is left of a request that was answered early is read for so long, to keep the connection.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -170,9 +173,13 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _body: &mut Option<Bytes>,
-        _is_end: bool,
+        is_end: bool,
         visit: &mut Visit,
     ) -> Result<Option<Duration>> {
+        // How long its client takes to take it is no matter of the upstream's.
+        if is_end {
+            visit.forwarded = None;
+        }
         if visit.upload.is_some() {
             uploads::went_on();
         }
@@ -334,7 +341,8 @@ impl Gateway {
         if is_end {
             uploads::came();
             visit.upload = None;
-            visit.forwarded = Some(self.shared.forwarded.join());
+            let is_answered = visit.upstream_status.is_some_and(|status| status >= 200);
+            visit.forwarded = (!is_answered).then(|| self.shared.forwarded.join());
         } else if !self.shared.uploads.go_on(upload, came, most) {
             let timeout = StatusCode::REQUEST_TIMEOUT.as_u16();
             return Err(Error::explain(ErrorType::HTTPStatus(timeout), "too slow").into_down());
@@ -360,6 +368,9 @@ impl Gateway {
             visit.forwarded = None;
             visit.upload = None;
             uploads::came();
+        }
+        if is_soon_whole(&session.req_header().method, upstream) {
+            visit.forwarded = None;
         }
         // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
         let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
@@ -427,6 +438,15 @@ fn client(session: &Session) -> Client {
 
 async fn answered(session: &mut Session, answer: Answer) -> Result<bool> {
     reply::write(session, answer).await.map(|()| true)
+}
+
+/// Whether the upstream is rid of an answer with this head before long.
+fn is_soon_whole(method: &Method, head: &ResponseHeader) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let is_small =
+        length.and_then(|length| length.parse().ok()).is_some_and(|length| SMALL >= length);
+    let is_bodiless = method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+    !head.status.is_informational() && (is_small || is_bodiless)
 }
 
 /// OPTIONS that may go no further is answered by us (RFC 9110 §7.6.2).

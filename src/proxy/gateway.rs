@@ -21,6 +21,7 @@ use super::documents::Kind;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::intercept;
+use super::peer::Attempts;
 use super::reply;
 use super::route::Route;
 use super::screen::{is_last, screen};
@@ -69,8 +70,7 @@ pub struct Visit {
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
     is_upgrade: bool,
-    attempt: usize,
-    has_more_addresses: bool,
+    attempts: Attempts,
     asked_upstream: Option<Instant>,
     upstream_status: Option<u16>,
     upstream_version: Version,
@@ -90,8 +90,7 @@ impl ProxyHttp for Gateway {
             upload: None,
             patience: None,
             is_upgrade: false,
-            attempt: 0,
-            has_more_addresses: false,
+            attempts: Attempts::default(),
             asked_upstream: None,
             upstream_status: None,
             upstream_version: Version::HTTP_11,
@@ -121,12 +120,8 @@ impl ProxyHttp for Gateway {
         visit: &mut Visit,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let is_refused = matches!(
-            error.etype(),
-            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError
-        );
-        error.set_retry(is_refused && visit.has_more_addresses);
-        visit.attempt += 1;
+        let has_more = visit.attempts.fail();
+        error.set_retry(has_more && is_of_address(error.etype()));
         error
     }
 
@@ -295,11 +290,7 @@ impl Gateway {
     /// Where the upstream is asked, this time.
     async fn choose_peer(&self, visit: &mut Visit) -> Result<Box<HttpPeer>> {
         visit.asked_upstream.get_or_insert_with(Instant::now);
-        let peer = (self.generation.upstream)
-            .peer(visit.attempt, visit.patience, visit.is_upgrade)
-            .await?;
-        visit.has_more_addresses = peer.1;
-        Ok(peer.0)
+        self.generation.upstream.peer(&mut visit.attempts, visit.patience, visit.is_upgrade).await
     }
 
     /// The head as the upstream gets it.
@@ -440,6 +431,18 @@ async fn answered(session: &mut Session, answer: Answer) -> Result<bool> {
     reply::write(session, answer).await.map(|()| true)
 }
 
+/// Whether another address of the same name may do better.
+const fn is_of_address(kind: &ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::TLSHandshakeTimedout
+    )
+}
+
 /// Whether the upstream is rid of an answer with this head before long.
 fn is_soon_whole(method: &Method, head: &ResponseHeader) -> bool {
     let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -526,6 +529,22 @@ fn failed(status: StatusCode, route: Route) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_address_is_tried_where_the_first_one_was_not_reached() {
+        use ErrorType::{
+            ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, InvalidCert,
+            ReadTimedout, TLSHandshakeFailure, TLSHandshakeTimedout,
+        };
+        for unreached in
+            [ConnectTimedout, ConnectRefused, ConnectNoRoute, ConnectError, TLSHandshakeTimedout]
+        {
+            assert!(is_of_address(&unreached), "{unreached:?}");
+        }
+        for reached in [ReadTimedout, TLSHandshakeFailure, InvalidCert] {
+            assert!(!is_of_address(&reached), "{reached:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_phase_that_panics_is_answered_with_500() {

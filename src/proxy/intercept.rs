@@ -14,6 +14,7 @@ use super::authentication::Calling;
 use super::contain::contained;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
+use super::head::{LINGER, LINGER_BYTES};
 use super::inquiries::{self, Received};
 use super::reply;
 use super::route::query_of;
@@ -23,10 +24,6 @@ use crate::exchange::inquiry::{InquiryRequest, Purpose};
 use crate::exchange::request::TokenPathRequest;
 use crate::oauth::form::{FormError, MAX_BODY};
 use crate::telemetry::metrics::AnsweredBy;
-
-/// What is read of a body that is refused for its size on HTTP/2, and for how long.
-const LINGER_BYTES: usize = 1024 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Asks the token endpoint. `None` is the upstream's: the body is then in the session's buffer,
 /// from where it is sent on as it came.
@@ -159,7 +156,8 @@ async fn whole_body(
 }
 
 /// Reads on for a while. An HTTP/2 stream that is answered before its end is reset (RFC 9113 §8.1),
-/// and clients take the reset for a failure, without a look at the answer before it.
+/// and clients take the reset for a failure, without a look at the answer before it. On HTTP/1 this is
+/// done as the connection is closed.
 async fn linger(session: &mut Session) {
     if session.is_http2() {
         let _ = tokio::time::timeout(LINGER, async {

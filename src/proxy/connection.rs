@@ -24,6 +24,7 @@ use super::answer::Answer;
 use super::gate::Gate;
 use super::generation::Front;
 use super::head;
+use super::patience;
 use super::screen::MAX_HEADER;
 use super::stream::Watched;
 use super::uploads;
@@ -133,7 +134,7 @@ impl Door {
             let idle = limits.idle_timeout.as_secs().max(1);
             session.set_keepalive((!*shutdown.borrow()).then_some(idle));
             session.set_pipelined_prefix(section);
-            let served = front.http.process_new_http(session, shutdown);
+            let served = patience::of_one_request(front.http.process_new_http(session, shutdown));
             let Some(reused) = served.await else { return true };
             stream = reused.consume().0;
             patience = limits.idle_timeout;
@@ -194,7 +195,7 @@ impl Door {
                         let served = async {
                             front.http.process_new_http(session, &shutdown).await;
                         };
-                        uploads::unless_silent(served).await;
+                        uploads::unless_silent(patience::of_one_request(served)).await;
                     });
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_STREAMS => malformed += 1,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::contain::contained;
@@ -21,6 +22,7 @@ use super::documents::Kind;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::intercept;
+use super::patience;
 use super::peer::Attempts;
 use super::reply;
 use super::route::Route;
@@ -33,7 +35,7 @@ use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
 use crate::store::Use;
 
-/// How long an upgraded connection may be silent, and an upstream that is still being sent a body.
+/// How long an upgraded connection may be silent.
 const LONG_SILENCE: Duration = Duration::from_mins(10);
 /// An answer that is no longer leaves the upstream at once, whether its client takes it or not: the
 /// socket and the library hold as much.
@@ -203,7 +205,7 @@ impl ProxyHttp for Gateway {
         let Some(asked) = visit.asked_upstream else { return };
         let took = asked.elapsed();
         self.shared.metrics.upstream(&session.req_header().method, visit.upstream_status, took);
-        if let Some(error) = error.filter(|error| *error.esource() == ErrorSource::Upstream) {
+        if let Some(error) = error.filter(|error| is_of_upstream(error)) {
             tracing::warn!(
                 kind = error.etype().as_str(),
                 why = before_request(error),
@@ -246,8 +248,14 @@ impl Gateway {
             session.req_header_mut().remove_header(&EXPECT);
         }
         visit.is_upgrade = is_upgrade;
-        let is_slow = is_upgrade || (!is_buffered && intercept::is_large(session));
-        visit.patience = is_slow.then_some(LONG_SILENCE);
+        visit.patience = if is_upgrade {
+            Some(LONG_SILENCE)
+        } else if !is_buffered && intercept::is_large(session) {
+            // An upstream that is still being sent a body is as silent as the client may be.
+            Some(STALLED + self.generation.config.upstream.read_timeout)
+        } else {
+            None
+        };
         visit.is_buffered = is_buffered;
         visit.store_use = is_buffered.then(|| self.shared.store.begin());
         let limits = self.generation.config.limits;
@@ -290,7 +298,16 @@ impl Gateway {
     /// Where the upstream is asked, this time.
     async fn choose_peer(&self, visit: &mut Visit) -> Result<Box<HttpPeer>> {
         visit.asked_upstream.get_or_insert_with(Instant::now);
+        if visit.is_upgrade {
+            self.expect_answer(visit);
+        }
         self.generation.upstream.peer(&mut visit.attempts, visit.patience, visit.is_upgrade).await
+    }
+
+    /// From here on the upstream is waited for as long as is configured.
+    fn expect_answer(&self, visit: &Visit) {
+        let configured = self.generation.config.upstream.read_timeout;
+        patience::expect_by(visit.patience.map(|_| Instant::now() + configured));
     }
 
     /// The head as the upstream gets it.
@@ -324,6 +341,9 @@ impl Gateway {
         // the beginning of the connection's next request.
         if is_end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
+        }
+        if is_end {
+            self.expect_answer(visit);
         }
         let Some(upload) = &mut visit.upload else { return Ok(()) };
         uploads::went_on();
@@ -359,6 +379,13 @@ impl Gateway {
             visit.forwarded = None;
             visit.upload = None;
             uploads::came();
+        }
+        if upstream.status == StatusCode::SWITCHING_PROTOCOLS || !upstream.status.is_informational()
+        {
+            visit.patience = None;
+            patience::expect_by(None);
+        } else if patience::deadline().is_some() {
+            self.expect_answer(visit);
         }
         if is_soon_whole(&session.req_header().method, upstream) {
             visit.forwarded = None;
@@ -472,6 +499,7 @@ fn status_of(error: &Error) -> Option<StatusCode> {
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
     );
     match (error.etype(), error.esource()) {
+        _ if patience::is_overdue(error) => Some(StatusCode::GATEWAY_TIMEOUT),
         (ErrorType::HTTPStatus(code), _) => StatusCode::from_u16(*code).ok(),
         (_, ErrorSource::Upstream) if is_timeout => Some(StatusCode::GATEWAY_TIMEOUT),
         (_, ErrorSource::Upstream) => Some(StatusCode::BAD_GATEWAY),
@@ -480,6 +508,10 @@ fn status_of(error: &Error) -> Option<StatusCode> {
         (_, ErrorSource::Downstream) => Some(StatusCode::BAD_REQUEST),
         (_, ErrorSource::Internal | ErrorSource::Unset) => Some(StatusCode::INTERNAL_SERVER_ERROR),
     }
+}
+
+fn is_of_upstream(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream || patience::is_overdue(error)
 }
 
 /// What the library says of a connection that did not come about, such as of a certificate. Later

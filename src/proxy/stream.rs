@@ -17,9 +17,10 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::pace::Pace;
+use super::patience::{self, Overdue};
 
 /// How long a client may take nothing of what is there for it. The library bounds the body of an
 /// answer in this way, and neither its head nor its end: whoever never reads would hold all that an
@@ -33,6 +34,8 @@ pub struct Watched {
     /// Runs while something can't be written; kept for the next time.
     stall: Option<Pin<Box<Sleep>>>,
     is_stalled: bool,
+    /// Runs while something is read and the upstream's answer is expected.
+    overdue: Option<Pin<Box<Sleep>>>,
 }
 
 /// What is given back when it is dropped, where somebody waits for it.
@@ -60,19 +63,30 @@ impl Drop for Lent {
 impl Watched {
     pub fn new(stream: Stream) -> Self {
         let inner = Lent { stream: Some(stream), home: None };
-        Self { inner, pace: None, stall: None, is_stalled: false }
+        Self { inner, pace: None, stall: None, is_stalled: false, overdue: None }
     }
 
     /// As [`Watched::new`], with what gives the connection back once nobody has it any more.
     pub fn lent(stream: Stream) -> (Self, oneshot::Receiver<Stream>) {
         let (home, returned) = oneshot::channel();
         let inner = Lent { stream: Some(stream), home: Some(home) };
-        (Self { inner, pace: None, stall: None, is_stalled: false }, returned)
+        (Self { inner, pace: None, stall: None, is_stalled: false, overdue: None }, returned)
     }
 
     /// From here on frames of HTTP/2 come.
     pub fn paced(inner: Stream) -> Self {
         Self { pace: Some(Pace::default()), ..Self::new(inner) }
+    }
+
+    /// An error once the upstream should have answered what has come so far.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(deadline) = patience::deadline() else { return Poll::Pending };
+        let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if overdue.deadline() != deadline {
+            overdue.as_mut().reset(deadline);
+        }
+        ready!(overdue.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Overdue)))
     }
 
     /// What was written, or an error where nothing could be for too long.
@@ -109,7 +123,8 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let Some(pace) = &mut this.pace else {
-            return this.inner.pin()?.poll_read(context, buffer);
+            let read = this.inner.pin()?.poll_read(context, buffer);
+            return if read.is_pending() { this.wait(context) } else { read };
         };
         ready!(pace.poll_ready(context));
         let before = buffer.filled().len();
@@ -247,6 +262,32 @@ mod tests {
         AsyncWriteExt::shutdown(&mut watched).await.unwrap();
         assert_eq!(reading.await.unwrap(), 80);
         assert!(began.elapsed() > 3 * STALLED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_ends_when_the_answer_is_overdue() {
+        let second = Duration::from_secs(1);
+        let (mut client, mut watched) = narrow();
+        let mut some = [0];
+        patience::of_one_request(async {
+            assert!(timeout(60 * second, watched.read(&mut some)).await.is_err());
+            for wait in [5, 2] {
+                let began = Instant::now();
+                patience::expect_by(Some(began + wait * second));
+                assert!(timeout(second, watched.read(&mut some)).await.is_err());
+                let error = watched.read(&mut some).await.unwrap_err();
+                assert!(error.get_ref().unwrap().is::<Overdue>());
+                assert_eq!(began.elapsed(), wait * second);
+            }
+            patience::expect_by(None);
+            assert!(timeout(60 * second, watched.read(&mut some)).await.is_err());
+            patience::expect_by(Some(Instant::now() + second));
+        })
+        .await;
+        // It was for that request.
+        assert!(timeout(60 * second, watched.read(&mut some)).await.is_err());
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(watched.read(&mut some).await.unwrap(), 1);
     }
 
     #[tokio::test]

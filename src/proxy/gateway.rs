@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -15,10 +15,11 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use tokio::time::Instant;
+use url::Url;
 
 use super::answer::Answer;
 use super::contain::contained;
-use super::documents::Kind;
+use super::documents::{self, Kind};
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::intercept;
@@ -133,7 +134,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         visit: &mut Visit,
     ) -> Result<()> {
-        whole(async { Self::send_on(session, upstream, visit) }).await
+        whole(async { self.send_on(session, upstream, visit) }).await
     }
 
     async fn request_body_filter(
@@ -311,7 +312,12 @@ impl Gateway {
     }
 
     /// The head as the upstream gets it.
-    fn send_on(session: &mut Session, upstream: &mut RequestHeader, visit: &Visit) -> Result<()> {
+    fn send_on(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        visit: &Visit,
+    ) -> Result<()> {
         if visit.is_buffered {
             upstream.remove_header(&EXPECT);
         }
@@ -332,7 +338,21 @@ impl Gateway {
         if upstream.headers.contains_key(EXPECT) || (is_bodiless && has_body) {
             upstream.insert_header(CONNECTION, "close")?;
         }
-        forward::complete_request(upstream, session.req_header(), visit.client)
+        forward::complete_request(upstream, session.req_header(), visit.client)?;
+        // HTTP/1.0 may leave it out, and HTTP/1.1 may not (RFC 9112 §3.2).
+        if !upstream.headers.contains_key(HOST)
+            && let Some(host) = self.own_host()
+        {
+            upstream.insert_header(HOST, host)?;
+        }
+        Ok(())
+    }
+
+    /// Whom a client means that names nobody.
+    fn own_host(&self) -> Option<HeaderValue> {
+        let config = &self.generation.config;
+        let issuer = Url::parse(config.policy.authorization_server()).ok();
+        documents::host(issuer.as_ref().filter(|_| config.overlay).unwrap_or(&config.upstream.url))
     }
 
     /// One piece of a body on its way to the upstream.

@@ -451,7 +451,11 @@ impl Gateway {
         let route = routes.of(request.raw_path());
         let is_token = |route| matches!(route, Route::Token | Route::Suspect);
         let mut others = forward::other_targets(&request.headers);
-        let leads_to_token = !is_token(route) && others.any(|other| is_token(routes.of(other)));
+        // Of several nobody knows which counts, and to play them all through would cost too much.
+        let leads_to_token = !is_token(route)
+            && others
+                .next()
+                .is_some_and(|other| others.next().is_some() || is_token(routes.of(other)));
         if leads_to_token { Route::Suspect } else { route }
     }
 }

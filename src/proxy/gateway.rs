@@ -203,6 +203,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, visit: &mut Visit) {
+        // Nothing more is taken from a connection on which something came before its turn.
+        session.as_downstream_mut().set_pipelining_enabled(false);
         let Some(asked) = visit.asked_upstream else { return };
         let took = asked.elapsed();
         self.shared.metrics.upstream(&session.req_header().method, visit.upstream_status, took);
@@ -229,6 +231,9 @@ impl Gateway {
         session.set_read_timeout(Some(if is_upgrade { LONG_SILENCE } else { STALLED }));
         session.set_write_timeout(Some(STALLED));
         session.set_total_drain_timeout(Some(DRAIN));
+        // What comes behind a request is then left for later, and is no fault of the request. It is
+        // of the tunnel that an upgrade may lead to.
+        session.as_downstream_mut().set_pipelining_enabled(!is_upgrade);
         if let Err(refused) = screen(session.req_header()) {
             session.set_keepalive(None);
             return answered(session, Answer::plain(refused.status, refused.text)).await;

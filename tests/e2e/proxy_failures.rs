@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;
 
+use super::leap::settle;
 use super::support::{Cambio, Upstream, get, post, response};
 
 const OTHER: &str = "grant_type=client_credentials";
@@ -226,4 +227,44 @@ async fn an_early_refusal_of_the_upstream_reaches_a_client_that_still_sends() {
     connection.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\nabc").await;
     let response = connection.receive().await.unwrap();
     assert_eq!((response.status, response.text()), (413, "no"));
+}
+
+/// Some clients send an empty line after a body, and some the next request before its turn.
+#[tokio::test]
+async fn what_comes_after_a_whole_request_costs_it_nothing_and_goes_nowhere() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+    let more = "a".repeat(20_000);
+    for (request, after) in [
+        (post("/x", "", "abc"), "\r\n"),
+        (post("/x", "", "abc"), next),
+        (get("/x", "").into_bytes(), next),
+        (post("/oauth2/token", "", OTHER), next),
+        (get("/x", "").into_bytes(), &more),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let cambio = Cambio::start(&url, "").await;
+        let mut connection = cambio.connect().await;
+        connection.send(&request).await;
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        let end = &request[request.len() - 3..];
+        while !(seen.windows(4).any(|window| window == b"\r\n\r\n") && seen.ends_with(end)) {
+            assert!(upstream.read_buf(&mut seen).await.unwrap() > 0);
+        }
+        connection.send(after).await;
+        settle().await;
+        upstream.write_all(&response("200 OK", &[], b"done")).await.unwrap();
+        let answer = connection.receive().await.expect("no answer");
+        assert_eq!((answer.status, answer.text()), (200, "done"), "{after}");
+        // To its end, and without a reset.
+        assert_eq!(connection.stream.read(&mut [0; 1]).await.unwrap(), 0, "{after}");
+        // Nothing else has come, on this connection or another.
+        settle().await;
+        let mut rest = [0; 1];
+        let pending = || std::io::ErrorKind::WouldBlock;
+        assert_eq!(upstream.try_read(&mut rest).map_err(|error| error.kind()), Err(pending()));
+        assert!(listener.into_std().unwrap().accept().is_err_and(|e| e.kind() == pending()));
+    }
 }

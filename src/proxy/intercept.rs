@@ -1,6 +1,6 @@
 //! Requests that are read whole before it is decided whose they are.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use pingora::Error;
@@ -186,20 +186,16 @@ fn exceeds(length: u64) -> bool {
     usize::try_from(length).map_or(true, |length| length > MAX_BODY)
 }
 
+/// It is put together once, by the session: while it comes there is one of it, not two.
 async fn read(session: &mut Session) -> pingora::Result<Result<Bytes, FormError>> {
-    let Some(first) = session.read_request_body().await? else { return Ok(Ok(Bytes::new())) };
-    let mut whole = BytesMut::new();
-    let mut size = first.len();
-    while size <= MAX_BODY {
-        let Some(next) = session.read_request_body().await? else {
-            let is_one = whole.is_empty();
-            return Ok(Ok(if is_one { first } else { whole.freeze() }));
-        };
-        if whole.is_empty() {
-            whole.extend_from_slice(&first);
+    let mut size = 0;
+    while let Some(piece) = session.read_request_body().await? {
+        size += piece.len();
+        if size > MAX_BODY {
+            return Ok(Err(FormError::TooLarge));
         }
-        whole.extend_from_slice(&next);
-        size += next.len();
     }
-    Ok(Err(FormError::TooLarge))
+    let whole = session.as_downstream_mut().get_retry_buffer().unwrap_or_default();
+    // Nothing that is not whole is read, nor sent on.
+    Ok(if whole.len() == size { Ok(whole) } else { Err(FormError::TooLarge) })
 }

@@ -24,6 +24,7 @@ use super::answer::Answer;
 use super::gate::Gate;
 use super::generation::Front;
 use super::head;
+use super::patience;
 use super::screen::MAX_HEADER;
 use super::stream::Watched;
 use super::uploads;
@@ -86,14 +87,26 @@ impl ServerApp for Door {
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
             Box::pin(self.serve_http2(stream, address, limits, shutdown)).await;
         } else {
-            self.serve_http1(Box::new(Watched::new(stream)), limits, shutdown).await;
+            let (lent, returned) = Watched::lent(stream);
+            if self.serve_http1(Box::new(lent), limits, shutdown).await
+                && let Ok(mut stream) = returned.await
+            {
+                head::linger(&mut stream).await;
+            }
         }
         None
     }
 }
 
 impl Door {
-    async fn serve_http1(&self, mut stream: Stream, limits: Limits, shutdown: &ShutdownWatch) {
+    /// Whether the last thing on the connection was the answer to a request, of which the client may
+    /// still be sending something.
+    async fn serve_http1(
+        &self,
+        mut stream: Stream,
+        limits: Limits,
+        shutdown: &ShutdownWatch,
+    ) -> bool {
         let mut stopping = shutdown.clone();
         let mut patience = limits.header_timeout;
         let mut last_call = LAST_CALL;
@@ -107,18 +120,22 @@ impl Door {
                     () = stopped(&mut stopping) => timeout(last_call, first).await.unwrap_or(Ok(None)),
                 }
             };
-            let Ok(Some(first)) = first else { return };
+            let Ok(Some(first)) = first else { return false };
             let section = match head::read(&mut stream, first, limits.header_timeout).await {
                 Ok(Some(section)) => section,
-                Ok(None) => return,
-                Err(refused) => return head::refuse(&mut stream, refused).await,
+                Ok(None) => return false,
+                Err(refused) => {
+                    head::refuse(&mut stream, refused).await;
+                    return false;
+                }
             };
             let front = self.front.load_full();
             let mut session = ServerSession::new_http1(stream);
             let idle = limits.idle_timeout.as_secs().max(1);
             session.set_keepalive((!*shutdown.borrow()).then_some(idle));
             session.set_pipelined_prefix(section);
-            let Some(reused) = front.http.process_new_http(session, shutdown).await else { return };
+            let served = patience::of_one_request(front.http.process_new_http(session, shutdown));
+            let Some(reused) = served.await else { return true };
             stream = reused.consume().0;
             patience = limits.idle_timeout;
             last_call = Duration::ZERO;
@@ -178,7 +195,7 @@ impl Door {
                         let served = async {
                             front.http.process_new_http(session, &shutdown).await;
                         };
-                        uploads::unless_silent(served).await;
+                        uploads::unless_silent(patience::of_one_request(served)).await;
                     });
                 }
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED_STREAMS => malformed += 1,

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::guesses;
+use crate::count::{Count, Counted};
 use crate::exchange::throttle::Origin;
 
 /// Refused connections are logged at most this often.
@@ -18,9 +19,11 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Counts connections over all listeners, and what goes on beside the first request of each.
 #[derive(Debug)]
 pub struct Gate {
-    places: Arc<Semaphore>,
-    capacity: u32,
+    places: Count,
+    capacity: usize,
     shares: Shares,
+    /// Told of each that leaves.
+    left: Arc<Notify>,
     turned_away: AtomicU64,
     began: Instant,
     /// When that was last logged, in milliseconds from `began`.
@@ -33,8 +36,19 @@ type Shares = Arc<Mutex<HashMap<Origin, usize>>>;
 /// Taken until it is dropped.
 #[derive(Debug)]
 pub struct Place {
-    _place: OwnedSemaphorePermit,
+    _counted: Counted,
     _share: Option<Share>,
+    // The last of them, so that it is told once the place is free.
+    _leaving: Leaving,
+}
+
+#[derive(Debug)]
+struct Leaving(Arc<Notify>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
 }
 
 #[derive(Debug)]
@@ -58,12 +72,11 @@ impl Drop for Share {
 
 impl Gate {
     pub fn new(connections: usize) -> Self {
-        let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let connections = connections.min(most);
         Self {
-            places: Arc::new(Semaphore::new(connections)),
-            capacity: u32::try_from(connections).unwrap_or(u32::MAX),
+            places: Count::default(),
+            capacity: connections,
             shares: Shares::default(),
+            left: Arc::default(),
             turned_away: AtomicU64::new(0),
             began: Instant::now(),
             logged: AtomicU64::new(0),
@@ -72,13 +85,22 @@ impl Gate {
 
     /// Connections at this moment.
     pub fn connections(&self) -> usize {
-        usize::try_from(self.capacity).unwrap_or(usize::MAX) - self.places.available_permits()
+        self.places.now()
     }
 
-    /// Waits until no connection is left.
+    /// Waits until no connection is left. Meanwhile those that are there may take more places: a
+    /// client of HTTP/2 learns late that it should not.
     pub async fn emptied(&self) {
-        // An error would mean that the semaphore is closed, which it never is.
-        let _ = self.places.acquire_many(self.capacity).await;
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            // Before the look: one that leaves in between is not missed.
+            left.as_mut().enable();
+            if self.connections() == 0 {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// `share` is how many places one address may have, if that is bounded.
@@ -91,12 +113,13 @@ impl Gate {
     }
 
     fn place(&self, address: Option<IpAddr>, share: Option<usize>) -> Option<Place> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let counted = self.places.enter(self.capacity)?;
         let share = match share {
             None => None,
             Some(most) => Some(self.share(guesses::origin(address), most)?),
         };
-        Some(Place { _place: place, _share: share })
+        let leaving = Leaving(Arc::clone(&self.left));
+        Some(Place { _counted: counted, _share: share, _leaving: leaving })
     }
 
     fn share(&self, origin: Origin, most: usize) -> Option<Share> {
@@ -148,6 +171,25 @@ mod tests {
         assert!(one(Some(3)).is_some());
         drop(other);
         assert!(gate.shares.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_last_to_leave_keeps_nobody_out() {
+        let gate = Arc::new(Gate::new(3));
+        gate.emptied().await;
+        let first = enter(&gate, "192.0.2.1", Some(2)).unwrap();
+        let waiting = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.emptied().await }
+        });
+        tokio::task::yield_now().await;
+        let second = enter(&gate, "192.0.2.1", Some(2)).unwrap();
+        assert_eq!(gate.connections(), 2);
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.await.unwrap();
     }
 
     #[test]

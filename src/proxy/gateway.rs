@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -14,13 +14,17 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use tokio::time::Instant;
+use url::Url;
 
 use super::answer::Answer;
 use super::contain::contained;
-use super::documents::Kind;
+use super::documents::{self, Kind};
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
 use super::intercept;
+use super::patience;
+use super::peer::Attempts;
 use super::reply;
 use super::route::Route;
 use super::screen::{is_last, screen};
@@ -32,8 +36,11 @@ use crate::exchange::error::{Failure, Refusal};
 use crate::exchange::inquiry::Purpose;
 use crate::store::Use;
 
-/// How long an upgraded connection may be silent, and an upstream that is still being sent a body.
+/// How long an upgraded connection may be silent.
 const LONG_SILENCE: Duration = Duration::from_mins(10);
+/// An answer that is no longer leaves the upstream at once, whether its client takes it or not: the
+/// socket and the library hold as much.
+const SMALL: u64 = 64 * 1024;
 /// What is left of a request that was answered early is read for so long, to keep the connection.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -66,8 +73,7 @@ pub struct Visit {
     /// With the upstream, where the configured time is too short.
     patience: Option<Duration>,
     is_upgrade: bool,
-    attempt: usize,
-    has_more_addresses: bool,
+    attempts: Attempts,
     asked_upstream: Option<Instant>,
     upstream_status: Option<u16>,
     upstream_version: Version,
@@ -87,8 +93,7 @@ impl ProxyHttp for Gateway {
             upload: None,
             patience: None,
             is_upgrade: false,
-            attempt: 0,
-            has_more_addresses: false,
+            attempts: Attempts::default(),
             asked_upstream: None,
             upstream_status: None,
             upstream_version: Version::HTTP_11,
@@ -118,12 +123,8 @@ impl ProxyHttp for Gateway {
         visit: &mut Visit,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let is_refused = matches!(
-            error.etype(),
-            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError
-        );
-        error.set_retry(is_refused && visit.has_more_addresses);
-        visit.attempt += 1;
+        let has_more = visit.attempts.fail();
+        error.set_retry(has_more && is_of_address(error.etype()));
         error
     }
 
@@ -133,7 +134,7 @@ impl ProxyHttp for Gateway {
         upstream: &mut RequestHeader,
         visit: &mut Visit,
     ) -> Result<()> {
-        whole(async { Self::send_on(session, upstream, visit) }).await
+        whole(async { self.send_on(session, upstream, visit) }).await
     }
 
     async fn request_body_filter(
@@ -170,9 +171,13 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _body: &mut Option<Bytes>,
-        _is_end: bool,
+        is_end: bool,
         visit: &mut Visit,
     ) -> Result<Option<Duration>> {
+        // How long its client takes to take it is no matter of the upstream's.
+        if is_end {
+            visit.forwarded = None;
+        }
         if visit.upload.is_some() {
             uploads::went_on();
         }
@@ -198,10 +203,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, visit: &mut Visit) {
+        // Nothing more is taken from a connection on which something came before its turn.
+        session.as_downstream_mut().set_pipelining_enabled(false);
         let Some(asked) = visit.asked_upstream else { return };
         let took = asked.elapsed();
         self.shared.metrics.upstream(&session.req_header().method, visit.upstream_status, took);
-        if let Some(error) = error.filter(|error| *error.esource() == ErrorSource::Upstream) {
+        if let Some(error) = error.filter(|error| is_of_upstream(error)) {
             tracing::warn!(
                 kind = error.etype().as_str(),
                 why = before_request(error),
@@ -224,6 +231,9 @@ impl Gateway {
         session.set_read_timeout(Some(if is_upgrade { LONG_SILENCE } else { STALLED }));
         session.set_write_timeout(Some(STALLED));
         session.set_total_drain_timeout(Some(DRAIN));
+        // What comes behind a request is then left for later, and is no fault of the request. It is
+        // of the tunnel that an upgrade may lead to.
+        session.as_downstream_mut().set_pipelining_enabled(!is_upgrade);
         if let Err(refused) = screen(session.req_header()) {
             session.set_keepalive(None);
             return answered(session, Answer::plain(refused.status, refused.text)).await;
@@ -244,8 +254,14 @@ impl Gateway {
             session.req_header_mut().remove_header(&EXPECT);
         }
         visit.is_upgrade = is_upgrade;
-        let is_slow = is_upgrade || (!is_buffered && intercept::is_large(session));
-        visit.patience = is_slow.then_some(LONG_SILENCE);
+        visit.patience = if is_upgrade {
+            Some(LONG_SILENCE)
+        } else if !is_buffered && intercept::is_large(session) {
+            // An upstream that is still being sent a body is as silent as the client may be.
+            Some(STALLED + self.generation.config.upstream.read_timeout)
+        } else {
+            None
+        };
         visit.is_buffered = is_buffered;
         visit.store_use = is_buffered.then(|| self.shared.store.begin());
         let limits = self.generation.config.limits;
@@ -288,15 +304,25 @@ impl Gateway {
     /// Where the upstream is asked, this time.
     async fn choose_peer(&self, visit: &mut Visit) -> Result<Box<HttpPeer>> {
         visit.asked_upstream.get_or_insert_with(Instant::now);
-        let peer = (self.generation.upstream)
-            .peer(visit.attempt, visit.patience, visit.is_upgrade)
-            .await?;
-        visit.has_more_addresses = peer.1;
-        Ok(peer.0)
+        if visit.is_upgrade {
+            self.expect_answer(visit);
+        }
+        self.generation.upstream.peer(&mut visit.attempts, visit.patience, visit.is_upgrade).await
+    }
+
+    /// From here on the upstream is waited for as long as is configured.
+    fn expect_answer(&self, visit: &Visit) {
+        let configured = self.generation.config.upstream.read_timeout;
+        patience::expect_by(visit.patience.map(|_| Instant::now() + configured));
     }
 
     /// The head as the upstream gets it.
-    fn send_on(session: &mut Session, upstream: &mut RequestHeader, visit: &Visit) -> Result<()> {
+    fn send_on(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        visit: &Visit,
+    ) -> Result<()> {
         if visit.is_buffered {
             upstream.remove_header(&EXPECT);
         }
@@ -317,7 +343,21 @@ impl Gateway {
         if upstream.headers.contains_key(EXPECT) || (is_bodiless && has_body) {
             upstream.insert_header(CONNECTION, "close")?;
         }
-        forward::complete_request(upstream, session.req_header(), visit.client)
+        forward::complete_request(upstream, session.req_header(), visit.client)?;
+        // HTTP/1.0 may leave it out, and HTTP/1.1 may not (RFC 9112 §3.2).
+        if !upstream.headers.contains_key(HOST)
+            && let Some(host) = self.own_host()
+        {
+            upstream.insert_header(HOST, host)?;
+        }
+        Ok(())
+    }
+
+    /// Whom a client means that names nobody.
+    fn own_host(&self) -> Option<HeaderValue> {
+        let config = &self.generation.config;
+        let issuer = Url::parse(config.policy.authorization_server()).ok();
+        documents::host(issuer.as_ref().filter(|_| config.overlay).unwrap_or(&config.upstream.url))
     }
 
     /// One piece of a body on its way to the upstream.
@@ -327,6 +367,9 @@ impl Gateway {
         if is_end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
+        if is_end {
+            self.expect_answer(visit);
+        }
         let Some(upload) = &mut visit.upload else { return Ok(()) };
         uploads::went_on();
         let (came, most) =
@@ -334,7 +377,8 @@ impl Gateway {
         if is_end {
             uploads::came();
             visit.upload = None;
-            visit.forwarded = Some(self.shared.forwarded.join());
+            let is_answered = visit.upstream_status.is_some_and(|status| status >= 200);
+            visit.forwarded = (!is_answered).then(|| self.shared.forwarded.join());
         } else if !self.shared.uploads.go_on(upload, came, most) {
             let timeout = StatusCode::REQUEST_TIMEOUT.as_u16();
             return Err(Error::explain(ErrorType::HTTPStatus(timeout), "too slow").into_down());
@@ -360,6 +404,16 @@ impl Gateway {
             visit.forwarded = None;
             visit.upload = None;
             uploads::came();
+        }
+        if upstream.status == StatusCode::SWITCHING_PROTOCOLS || !upstream.status.is_informational()
+        {
+            visit.patience = None;
+            patience::expect_by(None);
+        } else if patience::deadline().is_some() {
+            self.expect_answer(visit);
+        }
+        if is_soon_whole(&session.req_header().method, upstream) {
+            visit.forwarded = None;
         }
         // Nor does it know chunks (RFC 9112 §6.1): there the body ends with the connection.
         let is_chunked = upstream.headers.contains_key(TRANSFER_ENCODING);
@@ -402,7 +456,11 @@ impl Gateway {
         let route = routes.of(request.raw_path());
         let is_token = |route| matches!(route, Route::Token | Route::Suspect);
         let mut others = forward::other_targets(&request.headers);
-        let leads_to_token = !is_token(route) && others.any(|other| is_token(routes.of(other)));
+        // Of several nobody knows which counts, and to play them all through would cost too much.
+        let leads_to_token = !is_token(route)
+            && others
+                .next()
+                .is_some_and(|other| others.next().is_some() || is_token(routes.of(other)));
         if leads_to_token { Route::Suspect } else { route }
     }
 }
@@ -429,6 +487,27 @@ async fn answered(session: &mut Session, answer: Answer) -> Result<bool> {
     reply::write(session, answer).await.map(|()| true)
 }
 
+/// Whether another address of the same name may do better.
+const fn is_of_address(kind: &ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::TLSHandshakeTimedout
+    )
+}
+
+/// Whether the upstream is rid of an answer with this head before long.
+fn is_soon_whole(method: &Method, head: &ResponseHeader) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let is_small =
+        length.and_then(|length| length.parse().ok()).is_some_and(|length| SMALL >= length);
+    let is_bodiless = method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+    !head.status.is_informational() && (is_small || is_bodiless)
+}
+
 /// OPTIONS that may go no further is answered by us (RFC 9110 §7.6.2).
 fn last_hop(request: &RequestHeader) -> Option<Answer> {
     let is_last = request.method == Method::OPTIONS && forward::max_forwards(request) == Some(0);
@@ -449,6 +528,7 @@ fn status_of(error: &Error) -> Option<StatusCode> {
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
     );
     match (error.etype(), error.esource()) {
+        _ if patience::is_overdue(error) => Some(StatusCode::GATEWAY_TIMEOUT),
         (ErrorType::HTTPStatus(code), _) => StatusCode::from_u16(*code).ok(),
         (_, ErrorSource::Upstream) if is_timeout => Some(StatusCode::GATEWAY_TIMEOUT),
         (_, ErrorSource::Upstream) => Some(StatusCode::BAD_GATEWAY),
@@ -457,6 +537,10 @@ fn status_of(error: &Error) -> Option<StatusCode> {
         (_, ErrorSource::Downstream) => Some(StatusCode::BAD_REQUEST),
         (_, ErrorSource::Internal | ErrorSource::Unset) => Some(StatusCode::INTERNAL_SERVER_ERROR),
     }
+}
+
+fn is_of_upstream(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream || patience::is_overdue(error)
 }
 
 /// What the library says of a connection that did not come about, such as of a certificate. Later
@@ -506,6 +590,22 @@ fn failed(status: StatusCode, route: Route) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_address_is_tried_where_the_first_one_was_not_reached() {
+        use ErrorType::{
+            ConnectError, ConnectNoRoute, ConnectRefused, ConnectTimedout, InvalidCert,
+            ReadTimedout, TLSHandshakeFailure, TLSHandshakeTimedout,
+        };
+        for unreached in
+            [ConnectTimedout, ConnectRefused, ConnectNoRoute, ConnectError, TLSHandshakeTimedout]
+        {
+            assert!(is_of_address(&unreached), "{unreached:?}");
+        }
+        for reached in [ReadTimedout, TLSHandshakeFailure, InvalidCert] {
+            assert!(!is_of_address(&reached), "{reached:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_phase_that_panics_is_answered_with_500() {

@@ -15,9 +15,10 @@ use super::section::Section;
 
 /// Most requests fit.
 const FIRST_READ: usize = 4096;
-/// How long, and how much, is read after a refusal, so that the client gets to see it.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 256 * 1024;
+/// How long, and how much, is read after an answer to what was not read, so that the client gets to
+/// see it.
+pub const LINGER: Duration = Duration::from_secs(1);
+pub const LINGER_BYTES: usize = 1024 * 1024;
 
 const TOO_SLOW: Unacceptable = Unacceptable {
     status: StatusCode::REQUEST_TIMEOUT,
@@ -90,11 +91,17 @@ pub async fn refuse(stream: &mut Stream, refused: Unacceptable) {
         }
         head.extend_from_slice(format!("Content-Length: {}\r\n\r\n", answer.body.len()).as_bytes());
         head.extend_from_slice(&answer.body);
-        if stream.write_all(&head).await.is_err() || stream.flush().await.is_err() {
-            return;
+        if stream.write_all(&head).await.is_ok() && stream.flush().await.is_ok() {
+            linger(stream).await;
         }
-        // Closing with bytes unread would reset the connection, and the client might lose the
-        // answer (RFC 9112 §9.6).
+    })
+    .await;
+}
+
+/// Says that no more is sent, and reads on for a while. Closing with bytes unread would reset the
+/// connection, and the client might lose the answer (RFC 9112 §9.6).
+pub async fn linger(stream: &mut Stream) {
+    let _ = timeout(LINGER, async {
         let _ = tokio::io::AsyncWriteExt::shutdown(stream).await;
         let mut sink = [0; 1024];
         let mut left = LINGER_BYTES;

@@ -1,6 +1,6 @@
 //! Requests that are read whole before it is decided whose they are.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use pingora::Error;
@@ -14,6 +14,7 @@ use super::authentication::Calling;
 use super::contain::contained;
 use super::forward::{self, Client};
 use super::generation::{Generation, Shared};
+use super::head::{LINGER, LINGER_BYTES};
 use super::inquiries::{self, Received};
 use super::reply;
 use super::route::query_of;
@@ -23,10 +24,6 @@ use crate::exchange::inquiry::{InquiryRequest, Purpose};
 use crate::exchange::request::TokenPathRequest;
 use crate::oauth::form::{FormError, MAX_BODY};
 use crate::telemetry::metrics::AnsweredBy;
-
-/// What is read of a body that is refused for its size on HTTP/2, and for how long.
-const LINGER_BYTES: usize = 1024 * 1024;
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Asks the token endpoint. `None` is the upstream's: the body is then in the session's buffer,
 /// from where it is sent on as it came.
@@ -159,7 +156,8 @@ async fn whole_body(
 }
 
 /// Reads on for a while. An HTTP/2 stream that is answered before its end is reset (RFC 9113 §8.1),
-/// and clients take the reset for a failure, without a look at the answer before it.
+/// and clients take the reset for a failure, without a look at the answer before it. On HTTP/1 this is
+/// done as the connection is closed.
 async fn linger(session: &mut Session) {
     if session.is_http2() {
         let _ = tokio::time::timeout(LINGER, async {
@@ -188,20 +186,16 @@ fn exceeds(length: u64) -> bool {
     usize::try_from(length).map_or(true, |length| length > MAX_BODY)
 }
 
+/// It is put together once, by the session: while it comes there is one of it, not two.
 async fn read(session: &mut Session) -> pingora::Result<Result<Bytes, FormError>> {
-    let Some(first) = session.read_request_body().await? else { return Ok(Ok(Bytes::new())) };
-    let mut whole = BytesMut::new();
-    let mut size = first.len();
-    while size <= MAX_BODY {
-        let Some(next) = session.read_request_body().await? else {
-            let is_one = whole.is_empty();
-            return Ok(Ok(if is_one { first } else { whole.freeze() }));
-        };
-        if whole.is_empty() {
-            whole.extend_from_slice(&first);
+    let mut size = 0;
+    while let Some(piece) = session.read_request_body().await? {
+        size += piece.len();
+        if size > MAX_BODY {
+            return Ok(Err(FormError::TooLarge));
         }
-        whole.extend_from_slice(&next);
-        size += next.len();
     }
-    Ok(Err(FormError::TooLarge))
+    let whole = session.as_downstream_mut().get_retry_buffer().unwrap_or_default();
+    // Nothing that is not whole is read, nor sent on.
+    Ok(if whole.len() == size { Ok(whole) } else { Err(FormError::TooLarge) })
 }

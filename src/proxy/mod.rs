@@ -20,6 +20,7 @@ pub mod intercept;
 pub mod noted;
 pub mod originals;
 pub mod pace;
+pub mod patience;
 pub mod peer;
 pub mod reply;
 pub mod route;

@@ -43,6 +43,23 @@ pub struct UpstreamPeer {
     preferred: AtomicUsize,
 }
 
+/// The attempts of one request to connect, each to another address of the upstream's name.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    failed: usize,
+    /// The index of the first one's address.
+    first: Option<usize>,
+    has_more: bool,
+}
+
+impl Attempts {
+    /// Notes that the last one failed. Whether there is another address to try.
+    pub const fn fail(&mut self) -> bool {
+        self.failed += 1;
+        self.has_more
+    }
+}
+
 #[derive(Debug)]
 struct Resolved {
     addresses: Vec<SocketAddr>,
@@ -86,27 +103,21 @@ impl UpstreamPeer {
         self.is_tls && self.options.ca.is_none()
     }
 
-    /// The peer for the `attempt`th attempt of one request, and whether there is another address to
-    /// try after it. `patience` takes the place of the configured time for each read. `may_switch` is
-    /// whether another protocol may follow.
+    /// The peer for the next attempt of one request. `patience` takes the place of the configured
+    /// time for each read. `may_switch` is whether another protocol may follow.
     pub async fn peer(
         &self,
-        attempt: usize,
+        attempts: &mut Attempts,
         patience: Option<Duration>,
         may_switch: bool,
-    ) -> pingora::Result<(Box<HttpPeer>, bool)> {
-        let (address, has_more) = match self.host {
-            Host::Ipv4(address) => (SocketAddr::new(IpAddr::V4(address), self.port), false),
-            Host::Ipv6(address) => (SocketAddr::new(IpAddr::V6(address), self.port), false),
+    ) -> pingora::Result<Box<HttpPeer>> {
+        let address = match self.host {
+            Host::Ipv4(address) => SocketAddr::new(IpAddr::V4(address), self.port),
+            Host::Ipv6(address) => SocketAddr::new(IpAddr::V6(address), self.port),
             Host::Domain(ref name) => {
                 let resolved = self.resolve(name).await?;
-                let at = self.preferred.load(Ordering::Relaxed).wrapping_add(attempt);
-                let count = resolved.addresses.len().max(1);
-                let Some(address) = resolved.addresses.get(at % count) else { return unresolved() };
-                if attempt > 0 {
-                    self.preferred.store(at % count, Ordering::Relaxed);
-                }
-                (*address, attempt + 1 < count)
+                let Some(address) = self.next(&resolved, attempts) else { return unresolved() };
+                address
             }
         };
         let mut peer = Box::new(HttpPeer::new(address, self.is_tls, self.server_name.clone()));
@@ -120,7 +131,19 @@ impl UpstreamPeer {
             // Not one that was made for something else.
             peer.group_key = SWITCHING;
         }
-        Ok((peer, has_more))
+        Ok(peer)
+    }
+
+    /// Each address once, beginning with the one that is preferred.
+    fn next(&self, resolved: &Resolved, attempts: &mut Attempts) -> Option<SocketAddr> {
+        let first = *attempts.first.get_or_insert_with(|| self.preferred.load(Ordering::Relaxed));
+        let count = resolved.addresses.len().max(1);
+        let at = first.wrapping_add(attempts.failed) % count;
+        if attempts.failed > 0 {
+            self.preferred.store(at, Ordering::Relaxed);
+        }
+        attempts.has_more = attempts.failed + 1 < count;
+        resolved.addresses.get(at).copied()
     }
 
     async fn resolve(&self, name: &str) -> pingora::Result<Arc<Resolved>> {
@@ -164,4 +187,36 @@ fn authorities(certificates: &[CertificateDer<'static>]) -> Option<Arc<CaType>> 
             Some(WrappedX509::new(certificate.to_vec(), parse_x509))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_address_of_a_name_is_tried_once_and_the_last_one_first_the_next_time() {
+        let upstream = Upstream {
+            url: "http://idp.example:81".parse().unwrap(),
+            connect_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(1),
+            ca: None,
+        };
+        let peer = UpstreamPeer::new(&upstream).unwrap();
+        let addresses = [1, 2, 3].map(|last| SocketAddr::from(([192, 0, 2, last], 81)));
+        let resolved = Resolved { addresses: addresses.to_vec(), at: Instant::now() };
+        peer.resolved.store(Some(Arc::new(resolved)));
+        for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+            let mut attempts = Attempts::default();
+            for (nth, at) in order.into_iter().enumerate() {
+                let next = peer.peer(&mut attempts, None, false).await.unwrap();
+                assert_eq!(next._address.as_inet(), Some(&addresses[at]), "{order:?} {nth}");
+                assert_eq!(attempts.fail(), nth < 2, "{order:?} {nth}");
+            }
+        }
+        // One that answers stays the one that is asked.
+        for _ in 0..2 {
+            let next = peer.peer(&mut Attempts::default(), None, false).await.unwrap();
+            assert_eq!(next._address.as_inet(), Some(&addresses[0]));
+        }
+    }
 }

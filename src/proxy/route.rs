@@ -139,7 +139,7 @@ fn spellings(path: &[u8]) -> HashSet<Vec<u8>> {
     seen.iter().map(|path| fold(path)).collect()
 }
 
-/// Percent-decodes once, the `%u00XX` of old servers included.
+/// Percent-decodes once, the `%uXXXX` of old servers included.
 fn decode(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -149,10 +149,19 @@ fn decode(path: &[u8]) -> Vec<u8> {
                 out.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
                 tail
             }
-            [b'%', b'u' | b'U', b'0', b'0', high, low, tail @ ..]
-                if hex(*high).is_some() && hex(*low).is_some() =>
+            [b'%', b'u' | b'U', a, b, c, d, tail @ ..]
+                if [a, b, c, d].iter().all(|digit| hex(**digit).is_some()) =>
             {
-                out.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
+                let unit = [a, b, c, d]
+                    .iter()
+                    .fold(0, |unit, digit| unit << 4 | u32::from(hex(**digit).unwrap_or(0)));
+                if let Ok(byte) = u8::try_from(unit) {
+                    out.push(byte);
+                } else {
+                    // Half of a pair is no character.
+                    let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+                    out.extend(character.encode_utf8(&mut [0; 4]).bytes());
+                }
                 tail
             }
             [byte, tail @ ..] => {
@@ -174,6 +183,10 @@ fn to_ascii(path: &[u8]) -> Vec<u8> {
         let (byte, tail) = match rest {
             [first @ (0xc0 | 0xc1), second @ 0x80..=0xbf, tail @ ..] => {
                 ((first & 1) << 6 | (second & 0x3f), tail)
+            }
+            [0xe0, second @ (0x80 | 0x81), third @ 0x80..=0xbf, tail @ ..]
+            | [0xf0, 0x80, second @ (0x80 | 0x81), third @ 0x80..=0xbf, tail @ ..] => {
+                ((second & 1) << 6 | (third & 0x3f), tail)
             }
             [0xef, 0xbc, third @ 0x81..=0xbf, tail @ ..] => (third - 0x60, tail),
             [0xef, 0xbd, third @ 0x80..=0x9e, tail @ ..] => (third - 0x20, tail),

@@ -1,5 +1,5 @@
-//! A client's connection, as it is handed on: one that takes nothing for too long ends, and one of
-//! HTTP/2 is read no faster than it may be (`pace`).
+//! A client's connection, as it is lent to the library: one that takes nothing for too long ends, one
+//! of HTTP/2 is read no faster than it may be (`pace`), and one of HTTP/1 comes back for its end.
 
 use std::fmt;
 use std::io;
@@ -16,9 +16,11 @@ use pingora::protocols::{
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::pace::Pace;
+use super::patience::{self, Overdue};
 
 /// How long a client may take nothing of what is there for it. The library bounds the body of an
 /// answer in this way, and neither its head nor its end: whoever never reads would hold all that an
@@ -27,21 +29,64 @@ pub const STALLED: Duration = Duration::from_mins(1);
 
 /// A connection that is watched.
 pub struct Watched {
-    inner: Stream,
+    inner: Lent,
     pace: Option<Pace>,
     /// Runs while something can't be written; kept for the next time.
     stall: Option<Pin<Box<Sleep>>>,
     is_stalled: bool,
+    /// Runs while something is read and the upstream's answer is expected.
+    overdue: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is given back when it is dropped, where somebody waits for it.
+struct Lent {
+    /// It is there until then.
+    stream: Option<Stream>,
+    home: Option<oneshot::Sender<Stream>>,
+}
+
+impl Lent {
+    fn pin(&mut self) -> io::Result<Pin<&mut Stream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let (Some(stream), Some(home)) = (self.stream.take(), self.home.take()) {
+            // Whoever does not wait any more does not want it.
+            let _ = home.send(stream);
+        }
+    }
 }
 
 impl Watched {
-    pub fn new(inner: Stream) -> Self {
-        Self { inner, pace: None, stall: None, is_stalled: false }
+    pub fn new(stream: Stream) -> Self {
+        let inner = Lent { stream: Some(stream), home: None };
+        Self { inner, pace: None, stall: None, is_stalled: false, overdue: None }
+    }
+
+    /// As [`Watched::new`], with what gives the connection back once nobody has it any more.
+    pub fn lent(stream: Stream) -> (Self, oneshot::Receiver<Stream>) {
+        let (home, returned) = oneshot::channel();
+        let inner = Lent { stream: Some(stream), home: Some(home) };
+        (Self { inner, pace: None, stall: None, is_stalled: false, overdue: None }, returned)
     }
 
     /// From here on frames of HTTP/2 come.
     pub fn paced(inner: Stream) -> Self {
         Self { pace: Some(Pace::default()), ..Self::new(inner) }
+    }
+
+    /// An error once the upstream should have answered what has come so far.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(deadline) = patience::deadline() else { return Poll::Pending };
+        let overdue = self.overdue.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if overdue.deadline() != deadline {
+            overdue.as_mut().reset(deadline);
+        }
+        ready!(overdue.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, Overdue)))
     }
 
     /// What was written, or an error where nothing could be for too long.
@@ -66,7 +111,7 @@ impl Watched {
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("Watched").field("inner", &self.inner.stream).finish_non_exhaustive()
     }
 }
 
@@ -78,11 +123,12 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let Some(pace) = &mut this.pace else {
-            return Pin::new(&mut this.inner).poll_read(context, buffer);
+            let read = this.inner.pin()?.poll_read(context, buffer);
+            return if read.is_pending() { this.wait(context) } else { read };
         };
         ready!(pace.poll_ready(context));
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
+        ready!(this.inner.pin()?.poll_read(context, buffer))?;
         pace.note(buffer.filled().get(before..).unwrap_or_default());
         Poll::Ready(Ok(()))
     }
@@ -95,19 +141,19 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+        let written = this.inner.pin()?.poll_write(context, bytes);
         this.watch(context, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = Pin::new(&mut this.inner).poll_flush(context);
+        let flushed = this.inner.pin()?.poll_flush(context);
         this.watch(context, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let shut = Pin::new(&mut this.inner).poll_shutdown(context);
+        let shut = this.inner.pin()?.poll_shutdown(context);
         this.watch(context, shut)
     }
 
@@ -117,12 +163,12 @@ impl AsyncWrite for Watched {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write_vectored(context, slices);
+        let written = this.inner.pin()?.poll_write_vectored(context, slices);
         this.watch(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }
 
@@ -130,41 +176,43 @@ impl AsyncWrite for Watched {
 impl Shutdown for Watched {
     async fn shutdown(&mut self) {
         // What the client has not taken by then it does not get.
-        let _ = tokio::time::timeout(STALLED, self.inner.shutdown()).await;
+        if let Some(stream) = &mut self.inner.stream {
+            let _ = tokio::time::timeout(STALLED, stream.shutdown()).await;
+        }
     }
 }
 
 impl UniqueID for Watched {
     fn id(&self) -> UniqueIDType {
-        self.inner.id()
+        self.inner.stream.as_ref().map_or(-1, |stream| stream.id())
     }
 }
 
 impl Ssl for Watched {
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        self.inner.stream.as_ref()?.get_ssl_digest()
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.inner.stream.as_ref()?.selected_alpn_proto()
     }
 }
 
 impl GetTimingDigest for Watched {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
+        self.inner.stream.as_ref().map(|stream| stream.get_timing_digest()).unwrap_or_default()
     }
 }
 
 impl GetProxyDigest for Watched {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
+        self.inner.stream.as_ref()?.get_proxy_digest()
     }
 }
 
 impl GetSocketDigest for Watched {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
+        self.inner.stream.as_ref()?.get_socket_digest()
     }
 }
 
@@ -214,6 +262,48 @@ mod tests {
         AsyncWriteExt::shutdown(&mut watched).await.unwrap();
         assert_eq!(reading.await.unwrap(), 80);
         assert!(began.elapsed() > 3 * STALLED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_ends_when_the_answer_is_overdue() {
+        let second = Duration::from_secs(1);
+        let (mut client, mut watched) = narrow();
+        let mut some = [0];
+        patience::of_one_request(async {
+            assert!(timeout(60 * second, watched.read(&mut some)).await.is_err());
+            for wait in [5, 2] {
+                let began = Instant::now();
+                patience::expect_by(Some(began + wait * second));
+                assert!(timeout(second, watched.read(&mut some)).await.is_err());
+                let error = watched.read(&mut some).await.unwrap_err();
+                assert!(error.get_ref().unwrap().is::<Overdue>());
+                assert_eq!(began.elapsed(), wait * second);
+            }
+            patience::expect_by(None);
+            assert!(timeout(60 * second, watched.read(&mut some)).await.is_err());
+            patience::expect_by(Some(Instant::now() + second));
+        })
+        .await;
+        // It was for that request.
+        assert!(timeout(60 * second, watched.read(&mut some)).await.is_err());
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(watched.read(&mut some).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_lent_comes_back_when_it_is_dropped() {
+        let (mut client, server) = duplex(8);
+        let (watched, mut returned) = Watched::lent(Box::new(server));
+        assert!(returned.try_recv().is_err());
+        drop(watched);
+        returned.await.unwrap().write_all(b"end").await.unwrap();
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"end");
+        // Nobody waits for it: it is closed.
+        let (mut client, server) = duplex(8);
+        drop(Watched::lent(Box::new(server)));
+        assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
     }
 
     #[tokio::test(start_paused = true)]

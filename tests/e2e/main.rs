@@ -45,6 +45,9 @@ mod documents_hosts;
 mod documents_places;
 mod documents_support;
 mod exchange;
+#[allow(dead_code, reason = "the tests of abuse use all of it")]
+#[path = "../abuse/frames.rs"]
+mod frames;
 mod framing;
 mod grants;
 mod init;
@@ -75,6 +78,7 @@ mod proxy_failures;
 mod proxy_headers;
 mod proxy_intercept;
 mod proxy_limits;
+mod proxy_streams;
 mod random;
 mod refresh;
 mod refresh_faults;

@@ -1,5 +1,6 @@
 //! Header fields both ways, and requests that are refused for their form: each with its valid twin.
 
+use super::documents_support::overlay;
 use super::support::{Cambio, Upstream, get, response};
 
 #[tokio::test]
@@ -84,9 +85,10 @@ async fn hop_by_hop_fields_end_here_both_ways() {
 async fn requests_are_refused_for_their_form_and_their_valid_twins_are_served() {
     let upstream = Upstream::start().await;
     let cambio = Cambio::start(&upstream.url(), "").await;
-    let valid: [&[u8]; 9] = [
+    let valid: [&[u8]; 10] = [
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET / HTTP/1.0\r\n\r\n",
+        b"OPTIONS / HTTP/1.0\r\n\r\n",
         b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
@@ -100,6 +102,11 @@ async fn requests_are_refused_for_their_form_and_their_valid_twins_are_served() 
         let response = cambio.request(request).await;
         assert_eq!(response.status, 200, "{}", request.escape_ascii());
         assert_eq!(upstream.requests().len(), before + 1);
+        // HTTP/1.0 knows no `Host`, and HTTP/1.1 must have it.
+        let named = request.windows(6).any(|window| window == b"Host: ");
+        let own = upstream.address.to_string();
+        let host = if named { "a" } else { &own };
+        assert_eq!(upstream.last().all("host"), [host], "{}", request.escape_ascii());
     }
     let served = upstream.requests().len();
     let refused: &[(u16, &[u8])] = &[
@@ -158,6 +165,22 @@ async fn requests_are_refused_for_their_form_and_their_valid_twins_are_served() 
     }
     let got: Vec<_> = upstream.requests().split_off(served);
     assert!(got.is_empty(), "{got:#?}");
+}
+
+/// Where its documents are merged with ours, the identity provider goes by the issuer's name.
+#[tokio::test]
+async fn a_request_that_names_no_host_gets_the_issuers_with_overlay() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), overlay()).await;
+    for (request, host) in [
+        ("OPTIONS / HTTP/1.0\r\n\r\n", "idp.example"),
+        ("OPTIONS / HTTP/1.0\r\nHost: b:81\r\n\r\n", "b:81"),
+    ] {
+        assert_eq!(cambio.request(request).await.status, 200, "{request}");
+        let seen = upstream.requests().into_iter().rfind(|seen| seen.target() == "/").unwrap();
+        assert_eq!(seen.all("host"), [host]);
+        assert_eq!(seen.all("x-forwarded-host").len(), usize::from(host == "b:81"));
+    }
 }
 
 #[tokio::test]

@@ -80,6 +80,24 @@ async fn headers_that_name_another_path_lead_nowhere() {
     assert_eq!(elsewhere.status, 200);
 }
 
+/// Nobody knows which of them counts, and each would have to be read in every way.
+#[tokio::test]
+async fn headers_that_name_several_paths_name_a_token_path_among_them() {
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "").await;
+    for fields in [
+        "X-Original-URL: /y\r\nX-Original-URL: /z\r\n",
+        "X-Rewrite-URL: /y\r\nX-Original-URL: /y\r\n",
+        "X_Original_URL: /y\r\nX-Original-URL: /y\r\n",
+    ] {
+        assert_eq!(cambio.request(post("/x", fields, EXCHANGE)).await.status, 401, "{fields}");
+        assert!(upstream.requests().is_empty());
+    }
+    let fields = "X-Original-URL: /y\r\nX-Rewrite-URL: /z\r\n";
+    assert_eq!(cambio.request(post("/x", fields, OTHER)).await.status, 200);
+    assert_eq!(upstream.last().body, OTHER.as_bytes());
+}
+
 #[tokio::test]
 async fn an_exchange_in_the_query_is_answered_here() {
     let upstream = Upstream::start().await;

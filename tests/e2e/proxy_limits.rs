@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
 use super::leap::{in_no_time, leap, settle, until};
-use super::support::{Cambio, Connection, Upstream, get, response};
+use super::support::{Cambio, Connection, PATIENCE, Upstream, get, response};
 
 /// As long as a header section may take, unless it is configured.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +90,54 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_places_become_free(
         tokio::task::yield_now().await;
     }
     assert_eq!(cambio.request(get("/", "")).await.status, 200);
+}
+
+/// A client that still sends when the connection is closed may lose the answer (RFC 9112 §9.6).
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_still_sends() {
+    const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+    let upstream = Upstream::start().await;
+    let cambio = Cambio::start(&upstream.url(), "limits: { forwarded_requests: 1 }\n").await;
+    // Has the one place of those whose body is still to come.
+    let mut held = cambio.connect().await;
+    held.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{CHUNKED}\r\n3\r\nabc\r\n")).await;
+    settle().await;
+    for (path, framing, status) in [
+        ("/oauth2/token", "Content-Length: 300000\r\n", 413),
+        ("/oauth2/token", CHUNKED, 413),
+        ("/oauth2/introspect", "Content-Length: 300000\r\n", 413),
+        ("/x", "Content-Length: 300000\r\n", 503),
+        ("/x", CHUNKED, 503),
+        ("/x", "Content-Length: 300000\r\nContent-Length: 300000\r\n", 400),
+    ] {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        let mut client = Connection::over(socket.connect(cambio.address()).await.unwrap());
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n")).await;
+        let body = match framing {
+            CHUNKED => format!("3e8\r\n{}\r\n", "a".repeat(1000)).repeat(300),
+            _ => "a".repeat(300_000),
+        };
+        client.stream.write_all(body.as_bytes()).await.expect(path);
+        let refusal = client.receive().await.expect(path);
+        assert_eq!(refusal.status, status, "{path} {framing}");
+        assert_eq!(client.stream.read(&mut [0; 1]).await.unwrap(), 0, "{path} {framing}");
+    }
+    held.send("0\r\n\r\n").await;
+    assert_eq!(held.receive().await.unwrap().status, 200);
+    // Who goes on for ever is not listened to for as long.
+    let mut endless = cambio.connect().await;
+    endless
+        .send("POST /oauth2/token HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
+        .await;
+    let (mut from, mut to) = endless.stream.split();
+    let sending = async { while to.write_all(&[b'a'; 16_384]).await.is_ok() {} };
+    let reading = async {
+        let mut seen = Vec::new();
+        let _ = from.read_to_end(&mut seen).await;
+    };
+    tokio::time::timeout(PATIENCE, async { tokio::join!(sending, reading) }).await.unwrap();
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 /// A head is written at once, and nothing of a body bounds how long that takes.

@@ -20,7 +20,6 @@ use tokio::time::timeout;
 
 use super::transparency_message::{Speech, case};
 use super::transparency_record::{Record, is_without_body, upstream};
-use super::transparency_rules::Way;
 use super::transparency_wire::{Fields, Framing, Sum, Wire, written};
 use crate::random::{Random, setting};
 use crate::refresh_support::{Client, furnish, lines, stand_in, subject_token};
@@ -47,7 +46,7 @@ impl Caller<'_> {
         id: u64,
     ) -> Result<bool, String> {
         let case = case(self.record.seed, id, Speech::Http1);
-        let way = Way { case: &case, scheme: self.record.scheme };
+        let way = self.record.way(&case);
         let request = &case.request;
         let version = if request.is_http_10 { "1.0" } else { "1.1" };
         let method = request.method.as_bytes();
@@ -258,7 +257,7 @@ async fn ask_http_2(
     id: u64,
 ) -> Result<(), String> {
     let case = case(record.seed, id, Speech::Http2);
-    let way = Way { case: &case, scheme: record.scheme };
+    let way = record.way(&case);
     let fault = |error: h2::Error| format!("{error}");
     let mut request = http::Request::new(());
     *request.method_mut() = case.request.method.parse().unwrap();

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::transparency_message::{Speech, case};
+use super::transparency_message::{Case, Speech, case};
 use super::transparency_rules::Way;
 use super::transparency_wire::{Fields, Framing, Head, Sum, Wire, written};
 use crate::random::{Random, setting};
@@ -30,6 +30,8 @@ pub struct Record {
     pub seed: u64,
     pub speech: Speech,
     pub scheme: &'static str,
+    /// Where the upstream is.
+    pub upstream: OnceLock<SocketAddr>,
     pub arrived: Mutex<HashMap<u64, Vec<Arrived>>>,
     pub wrong: Mutex<Vec<String>>,
     pub requests: AtomicUsize,
@@ -42,6 +44,10 @@ pub struct Record {
 }
 
 impl Record {
+    pub fn way<'a>(&self, case: &'a Case) -> Way<'a> {
+        Way { case, scheme: self.scheme, upstream: *self.upstream.get().unwrap() }
+    }
+
     pub fn note(&self, what: String) {
         self.wrong.lock().unwrap().push(what);
     }
@@ -92,6 +98,7 @@ impl Record {
 pub async fn upstream(record: Arc<Record>) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    record.upstream.set(address).unwrap();
     let mut serving = JoinSet::new();
     serving.spawn(async move {
         let mut connections = JoinSet::new();
@@ -167,6 +174,7 @@ impl Record {
             seed: setting("CAMBIO_SEED", 7),
             speech,
             scheme,
+            upstream: OnceLock::new(),
             arrived: Mutex::default(),
             wrong: Mutex::default(),
             requests: AtomicUsize::new(0),

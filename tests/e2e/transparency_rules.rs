@@ -1,6 +1,7 @@
 //! What may differ between what is sent and what arrives: all of it, with the reason for each.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::transparency_message::{Case, Request, Speech};
 use super::transparency_wire::{Fields, Framing, Head};
@@ -45,7 +46,7 @@ const OF_REQUESTS: &[Rule] = &[
     Rule("content-length", Instead(length_upstream), "RFC 9112 §6: framing"),
     Rule("transfer-encoding", Instead(coding_upstream), "RFC 9112 §6.1: framing, hop-by-hop"),
     Rule("expect", Instead(expectation), "RFC 9110 §10.1.1: where we read the body, it is met"),
-    Rule("host", Instead(host), "RFC 9112 §3.2.2, RFC 9113 §8.3.1: the target says it"),
+    Rule("host", Instead(host), "RFC 9112 §3.2, RFC 9113 §8.3.1: the target says it, or we"),
     Rule("cookie", Joined, "RFC 9113 §8.2.3: HTTP/1 takes one field"),
     Rule("max-forwards", Instead(hops), "RFC 9110 §7.6.2"),
     Rule("via", OneMore(via_upstream), "RFC 9110 §7.6.3"),
@@ -78,6 +79,8 @@ pub struct Way<'a> {
     pub case: &'a Case,
     /// That of the listener.
     pub scheme: &'static str,
+    /// Where it leads.
+    pub upstream: SocketAddr,
 }
 
 impl Way<'_> {
@@ -269,7 +272,9 @@ fn expectation(way: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {
 }
 
 fn host(way: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {
-    way.request().host_bytes().or_else(|| sent.first().map(|host| host.to_vec()))
+    let said = way.request().host_bytes().or_else(|| sent.first().map(|host| host.to_vec()));
+    // HTTP/1.0 may say nothing.
+    said.or_else(|| Some(way.upstream.to_string().into_bytes()))
 }
 
 fn hops(way: &Way, sent: &[&[u8]]) -> Option<Vec<u8>> {

@@ -16,6 +16,9 @@ use crate::support::Connection;
 
 /// What the 99th percentile may move by, in percent.
 const MOST_SHIFT: f64 = 10.0;
+/// By how much longer a kind is measured anew that seems to move it. Then that figure counts, and not
+/// the first one, whichever is better.
+const LONGER: usize = 3;
 /// Issuers of a kind, of which one is asked in each window in turn: for a cool-down after that it
 /// can't be.
 const COPIES: usize = 16;
@@ -117,20 +120,31 @@ async fn no_kind_of_misbehaviour_moves_the_99th_percentile() {
         return;
     };
     let mut moved = Vec::new();
-    let kinds = ALL.iter().map(|(kind, _)| Some(*kind));
+    // All of them, unless some are named.
+    let named = std::env::var("CAMBIO_CHAOS_KINDS").unwrap_or_default();
+    let is_wanted =
+        |kind: &Kind| named.is_empty() || named.split_whitespace().any(|name| name == kind.name());
+    let kinds: Vec<_> = ALL.iter().map(|(kind, _)| *kind).filter(is_wanted).collect();
+    assert!(!kinds.is_empty(), "no kind is named so: {named}");
     // First without any, to see what the machine itself moves.
-    for kind in std::iter::once(None).chain(kinds) {
+    for kind in std::iter::once(None).chain(kinds.iter().copied().map(Some)) {
         let name = kind.map_or_else(|| "(none)".to_owned(), Kind::name);
-        let mut figures = Figures::default();
-        // As many for each as were asked for: who stops where a figure is good finds it good.
-        figures.measure(kind, rounds, Duration::from_millis(400)).await;
-        figures.tell(&name);
-        assert!(kind.is_none() || figures.asked >= rounds, "{name}: {}", figures.asked);
-        if kind.is_some() && figures.shift() >= MOST_SHIFT {
+        // As many rounds as were asked for: who goes on until a figure is good finds it good.
+        let mut seems_to_move = true;
+        for rounds in [rounds, rounds * LONGER] {
+            if seems_to_move {
+                let mut figures = Figures::default();
+                figures.measure(kind, rounds, Duration::from_millis(400)).await;
+                figures.tell(&name);
+                assert!(kind.is_none() || figures.asked >= rounds, "{name}: {}", figures.asked);
+                seems_to_move = kind.is_some() && figures.shift() >= MOST_SHIFT;
+            }
+        }
+        if seems_to_move {
             moved.push(name);
         }
     }
-    println!("{} kinds; moved by {MOST_SHIFT} % or more: {moved:?}", ALL.len());
+    println!("{} kinds; moved by {MOST_SHIFT} % or more: {moved:?}", kinds.len());
     assert!(moved.is_empty(), "{moved:?}");
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cambio::config::KeySource;
+use cambio::exchange::subject::RESERVED_CLAIMS;
 use url::Url;
 
 use super::config_support::{CANARY, changed, each_of, load};
@@ -55,22 +56,7 @@ fn what_is_asked_of_tokens_is_bounded() {
 /// RFC 9068 §2.2, RFC 8693 §4: each of them by its name.
 #[test]
 fn claims_that_are_ours_are_mapped_by_nobody() {
-    for name in [
-        "iss",
-        "sub",
-        "aud",
-        "exp",
-        "nbf",
-        "iat",
-        "jti",
-        "client_id",
-        "azp",
-        "scope",
-        "act",
-        "may_act",
-        "cnf",
-        "typ",
-    ] {
+    for name in RESERVED_CLAIMS {
         let (to, end) = (format!("claims: {{ {name}: §email }}"), format!(".claims.{name}"));
         each_of(SKEW, "trusted_token_issuers[0]", &[(&to, &end, "set by Cambio itself")]);
         let free = changed(SKEW, &format!("claims: {{ x_{name}: {name} }}"));
